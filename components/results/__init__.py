@@ -1,0 +1,1 @@
+"""What load generators wrote, as one table of requests and summaries computed from it."""
