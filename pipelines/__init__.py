@@ -1,0 +1,1 @@
+"""The sub-DAGs, and the command line."""

@@ -1,0 +1,1 @@
+"""Fingerprints of runs, and the stores in which earlier runs are found again."""

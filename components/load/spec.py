@@ -35,6 +35,7 @@ class LoadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def max_pairs(self) -> int:
+        """The most pairs of blocks this run may measure."""
         return self.looks[-1]
 
 

@@ -1,0 +1,1 @@
+"""Valid, varied requests for a model, made from its signature."""

@@ -29,6 +29,7 @@ class Endpoint:
 
     @property
     def secure(self) -> bool:
+        """Whether the connection is encrypted."""
         return self.scheme in ("grpcs", "https")
 
     @property

@@ -1,0 +1,1 @@
+"""Model servers: deployed, reused, or embedded for laptops and tests."""
