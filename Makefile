@@ -1,0 +1,65 @@
+# Each target installs what it needs: uv into .tools, the locked environment into .venv, the load
+# generators into .tools/bin. Assumed is only a Python from 3.10 to 3.13; Go is used where it is.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV_VERSION := 0.13.9
+UV := .tools/uv/bin/uv
+PYTEST_ARGUMENTS ?=
+SECONDS_TO_FUZZ := $(if $(filter environment command,$(origin SECONDS)),$(SECONDS),60)
+PROTOCOL ?= grpc
+
+export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export PYTHONDONTWRITEBYTECODE = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint compile tools fuzz format clean environment
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: environment tools  ## train, serve, load and judge two candidates on this machine (PROTOCOL=grpc|http)
+	model-load-test demo --protocol $(PROTOCOL) --output build/demo
+
+test: environment tools  ## all tests that can run here; those that cannot say why
+	pytest $(PYTEST_ARGUMENTS)
+
+lint: environment build/source  ## format, lint, types (strict), import contracts
+	ruff format --check .
+	ruff check .
+	mypy -p model_load_test
+	PYTHONPATH=build/source lint-imports
+
+compile: environment  ## build/compile/kubeflow.yaml and vertex.yaml
+	python -m model_load_test.pipelines.compiling build/compile
+
+tools: environment  ## ghz and vegeta into .tools/bin
+	@python images/load_test/install_generators.py --into .tools/bin
+
+fuzz: environment  ## coverage-guided fuzzing of the readers (SECONDS=60)
+	python tests/fuzz/fuzz_readers.py --seconds $(SECONDS_TO_FUZZ)
+
+format: environment  ## rewrite the code in the house format
+	ruff format .
+	ruff check --fix .
+
+clean:  ## remove what the targets above made
+	rm -rf build .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+
+environment: .venv/installed
+
+.venv/installed: pyproject.toml uv.lock $(UV)
+	$(UV) sync --locked --all-extras --python $(PYTHON) --quiet
+	@touch $@
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+		{ echo "PYTHON=$(PYTHON) is not a Python from 3.10 to 3.13; name one: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .tools/uv
+	.tools/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+# The packages live in components/ and pipelines/; type checker and import linter see them by their import names.
+build/source:
+	@mkdir -p build/source/model_load_test
+	@ln -sfn ../../../components build/source/model_load_test/components
+	@ln -sfn ../../../pipelines build/source/model_load_test/pipelines

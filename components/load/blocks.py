@@ -1,0 +1,68 @@
+"""From the rows of a segment's generators to rows with arm and block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model_load_test.components.load.schedule import Arm, Segment
+from model_load_test.components.load.spec import LoadSpec
+from model_load_test.components.results.table import SCHEMA
+
+WARMUP_BLOCK = -1
+
+Int64s = npt.NDArray[np.int64]
+
+
+def with_schedule(rows: pa.Table, rate_rps: float) -> pa.Table:
+    """Gives rows of a constant-rate stream their scheduled send time, and latency counted from it.
+
+    The k-th request of the stream was due k/rate after the first. A generator that fell behind
+    would otherwise hide the wait from the latency (coordinated omission).
+    """
+    order = pc.sort_indices(rows, sort_keys=[("sent_at_ns", "ascending")])
+    rows = rows.take(order)
+    sent_at_ns: Int64s = rows["sent_at_ns"].to_numpy()
+    if not len(sent_at_ns):
+        return rows
+    due_at_ns = sent_at_ns[0] + np.round(np.arange(len(sent_at_ns)) * (1e9 / rate_rps)).astype(np.int64)
+    scheduled_at_ns = np.minimum(due_at_ns, sent_at_ns)
+    latency_ns = rows["latency_ns"].to_numpy() + (sent_at_ns - scheduled_at_ns)
+    rows = rows.set_column(
+        rows.schema.get_field_index("scheduled_at_ns"), "scheduled_at_ns", pa.array(scheduled_at_ns)
+    )
+    return rows.set_column(rows.schema.get_field_index("latency_ns"), "latency_ns", pa.array(latency_ns))
+
+
+def assign_blocks(rows_of_arm: Mapping[Arm, pa.Table], segment: Segment, spec: LoadSpec) -> pa.Table:
+    """One table of a segment's rows, cut into blocks on a time grid that all its arms share.
+
+    The grid starts when the last arm has sent its first request and the lead is over. Rows
+    outside the segment's blocks get block -1, as the warm-up does.
+    """
+    begun = {
+        arm: int(pc.min(rows["sent_at_ns"]).as_py()) for arm, rows in rows_of_arm.items() if rows.num_rows
+    }
+    parts = []
+    for arm, rows in rows_of_arm.items():
+        blocks = np.full(rows.num_rows, WARMUP_BLOCK, dtype=np.int32)
+        if rows.num_rows and segment.blocks:
+            grid_start_ns = max(begun.values()) + round(segment.lead_seconds * 1e9)
+            index = np.floor_divide(
+                rows["sent_at_ns"].to_numpy() - grid_start_ns, round(spec.block_seconds * 1e9)
+            )
+            inside = (index >= 0) & (index < segment.blocks)
+            blocks[inside] = index[inside].astype(np.int32) + segment.first_block
+        parts.append(_with_arm_and_block(rows, arm, blocks))
+    return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
+
+
+def _with_arm_and_block(rows: pa.Table, arm: Arm, blocks: npt.NDArray[np.int32]) -> pa.Table:
+    columns = {name: rows[name] for name in rows.schema.names if name in SCHEMA.names}
+    columns["arm"] = pa.array([arm] * rows.num_rows, pa.string())
+    columns["block"] = pa.array(blocks)
+    return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)

@@ -1,0 +1,59 @@
+"""Facts about the generator's own machine: was it busy with something else?"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import psutil
+
+
+def host_facts() -> dict[str, Any]:
+    """What the machine is: cores it may use, CPU model, memory, kernel."""
+    return {
+        "cores": _usable_cores(),
+        "cpu_model": _cpu_model(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "kernel": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+    }
+
+
+def _usable_cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+class CpuWatch:
+    """Shares of the machine's CPU time used between two moments."""
+
+    def __init__(self) -> None:
+        self._before = psutil.cpu_times()
+
+    def shares(self) -> dict[str, float]:
+        """Busy and stolen share since the watch began, from 0 to 1 each, and the load average."""
+        before, after = self._before._asdict(), psutil.cpu_times()._asdict()
+        spent = {
+            key: max(0.0, after[key] - before[key]) for key in after if key not in ("guest", "guest_nice")
+        }
+        total = sum(spent.values())
+        if total <= 0:
+            return {}
+        idle = spent.get("idle", 0.0) + spent.get("iowait", 0.0)
+        return {
+            "cpu_busy_share": round(1 - idle / total, 4),
+            "cpu_steal_share": round(spent.get("steal", 0.0) / total, 4),
+            "load_average_1min": round(os.getloadavg()[0], 2),
+        }

@@ -1,0 +1,262 @@
+"""One load test from start to end: warm up, measure look by look, stop as soon as it is decided."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Final, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model_load_test.components.load.blocks import WARMUP_BLOCK, assign_blocks, with_schedule
+from model_load_test.components.load.generators import (
+    Generator,
+    attack_command,
+    find_generator,
+    write_targets,
+)
+from model_load_test.components.load.host import CpuWatch, host_facts
+from model_load_test.components.load.processes import GeneratorEnd, Interruption, run_generators
+from model_load_test.components.load.progress import Progress, print_progress, segment_line
+from model_load_test.components.load.schedule import Arm, Segment, segments_of_look, warmup_segment
+from model_load_test.components.load.spec import LoadSpec, LoadSpecError
+from model_load_test.components.payload.manifest import PayloadManifest, read_bodies, read_manifest
+from model_load_test.components.protocols.endpoint import Endpoint
+from model_load_test.components.results.checks import Check
+from model_load_test.components.results.errors import ResultsError
+from model_load_test.components.results.readers import read_report
+from model_load_test.components.results.table import SCHEMA, RunMetadata
+
+_GENERATOR_GRACE_SECONDS: Final = 10.0
+"""Beyond load and timeout: start, connection and writing the report."""
+
+
+class StopDecision(NamedTuple):
+    """What the stop rule says at a look."""
+
+    stop: bool
+    text: str
+    """The running estimate, for the log."""
+
+
+StopRule = Callable[[pa.Table], StopDecision]
+
+
+@dataclass(frozen=True)
+class LoadTest:
+    """Everything a run needs; made once, checked by `preflight` before any load is sent."""
+
+    spec: LoadSpec
+    endpoints: Mapping[Arm, Endpoint]
+    payload_path: Path
+    work_path: Path
+    """Scratch folder for target files and the generators' own reports."""
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_load_test(
+    test: LoadTest, stop_rule: StopRule, progress: Progress = print_progress
+) -> tuple[pa.Table, RunMetadata]:
+    """Runs the load test and returns its rows and their metadata.
+
+    Loads segment by segment; after each planned look asks `stop_rule`, given all rows so far,
+    whether the measurement is decided. SIGTERM and SIGINT stop the generators, keep the rows they
+    have and add an INVALID check, as does a generator that dies or hangs.
+
+    Args:
+        test: What to load and with what.
+        stop_rule: Asked after each look.
+        progress: Receives one line of text per segment and look.
+
+    Returns:
+        The rows in the shape of `results.table.SCHEMA`, warm-up included as block -1, and the
+        metadata to be written with them.
+
+    Raises:
+        GeneratorMissing: The generator is not installed.
+    """
+    generator = find_generator(test.spec.tool)
+    test.work_path.mkdir(parents=True, exist_ok=True)
+    runner = _SegmentRunner(test, generator, _request_sources(test))
+    spec = test.spec
+    cpu = CpuWatch()
+    started_at_ns = time.time_ns()
+    progress(
+        f"load test: {spec.mode}, {spec.rate_rps:g} requests/s per arm, {generator.tool} {generator.version}"
+    )
+    with _interruptible(runner.interruption):
+        _measure(runner, spec, stop_rule, progress)
+    metadata = RunMetadata(
+        load_spec=msgspec.to_builtins(spec),
+        tool=generator.tool,
+        tool_version=generator.version,
+        command=tuple(runner.commands),
+        host={**host_facts(), **cpu.shares()},
+        fingerprint=dict(test.fingerprint),
+        checks=tuple(msgspec.to_builtins(check) for check in runner.checks),
+        cut_off=runner.cut_off,
+        started_at_ns=started_at_ns,
+        ended_at_ns=time.time_ns(),
+    )
+    return runner.table(), metadata
+
+
+def _measure(runner: _SegmentRunner, spec: LoadSpec, stop_rule: StopRule, progress: Progress) -> None:
+    if spec.warmup_seconds:
+        progress(f"warm-up, {spec.warmup_seconds:g} s")
+        runner.run(warmup_segment(spec))
+    first_block = 0
+    for number, look in enumerate(spec.looks, start=1):
+        progress(f"look {number} of {len(spec.looks)}: up to pair {look}")
+        for segment in segments_of_look(spec, first_block, look - first_block):
+            if not runner.healthy:
+                return
+            rows = runner.run(segment)
+            measured = rows.filter(pc.not_equal(rows["block"], WARMUP_BLOCK))
+            if measured.num_rows:
+                done = segment.first_block + segment.blocks
+                progress(segment_line(measured, done, spec.max_pairs, spec.mode))
+        if not runner.healthy:
+            return
+        decision = stop_rule(runner.table())
+        progress(f"after {look} pairs: {decision.text}")
+        if decision.stop:
+            return
+        first_block = look
+
+
+def _request_sources(test: LoadTest) -> dict[Arm, Path]:
+    """What each arm's generator reads its requests from."""
+    manifest = read_manifest(test.payload_path)
+    _refuse_other_payload(test.spec, manifest)
+    if test.spec.tool == "ghz":
+        return dict.fromkeys(test.endpoints, test.payload_path)
+    sources: dict[Arm, Path] = {}
+    bodies = read_bodies(test.payload_path)
+    for arm, endpoint in test.endpoints.items():
+        sources[arm] = test.work_path / f"targets-{arm}.jsonl"
+        write_targets(sources[arm], f"{endpoint}{manifest.path}", bodies)
+    return sources
+
+
+def _refuse_other_payload(spec: LoadSpec, manifest: PayloadManifest) -> None:
+    if manifest.protocol != spec.protocol:
+        raise LoadSpecError(
+            "protocol", spec.protocol, f"the payload was made for {manifest.protocol}; make it anew"
+        )
+    if spec.payload_hash and spec.payload_hash != manifest.hash:
+        raise LoadSpecError(
+            "payload_hash", spec.payload_hash, f"the payload at hand has the hash {manifest.hash}"
+        )
+
+
+class _SegmentRunner:
+    """Runs segments one after the other and keeps what they yielded."""
+
+    def __init__(self, test: LoadTest, generator: Generator, sources: Mapping[Arm, Path]) -> None:
+        self.interruption = Interruption()
+        self.checks: list[Check] = []
+        self.commands: dict[str, None] = {}
+        self.cut_off = 0
+        self._test = test
+        self._generator = generator
+        self._sources = sources
+        self._tables: list[pa.Table] = []
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it makes sense to go on."""
+        return not any(check.consequence == "INVALID" for check in self.checks)
+
+    def table(self) -> pa.Table:
+        """All rows so far."""
+        return pa.concat_tables(self._tables).unify_dictionaries() if self._tables else SCHEMA.empty_table()
+
+    def run(self, segment: Segment) -> pa.Table:
+        """Runs one segment and returns its rows."""
+        spec = self._test.spec
+        seconds = segment.load_seconds(spec)
+        commands = {
+            arm: attack_command(
+                self._generator,
+                spec,
+                self._test.endpoints[arm],
+                self._sources[arm],
+                seconds,
+                self._test.work_path / f"{arm}-{len(self._tables):04d}.json",
+            )
+            for arm in segment.arms
+        }
+        for command in commands.values():
+            self.commands.setdefault(" ".join(_without_paths(command.attack)))
+        deadline_seconds = seconds + spec.timeout_seconds + _GENERATOR_GRACE_SECONDS
+        ends = run_generators(commands, deadline_seconds, self.interruption)
+        rows = assign_blocks({end.arm: self._rows_of(end) for end in ends}, segment, spec)
+        self._tables.append(rows)
+        return rows
+
+    def _rows_of(self, end: GeneratorEnd) -> pa.Table:
+        if end.trouble:
+            self._find(
+                "generator-stopped",
+                f"The {self._generator.tool} of the {end.arm} did not finish: {end.trouble}.",
+            )
+        if not end.report.exists():
+            return _no_rows()
+        try:
+            report = read_report(end.report)
+        except ResultsError as error:
+            self._find(
+                "report-unreadable",
+                f"The {self._generator.tool} of the {end.arm} left a report that cannot be read: {error}.",
+            )
+            return _no_rows()
+        finally:
+            end.report.unlink()
+        self.cut_off += report.cut_off
+        if self._generator.tool == "vegeta":
+            return with_schedule(report.rows, self._test.spec.rate_rps)
+        return report.rows
+
+    def _find(self, code: str, detail: str) -> None:
+        self.checks.append(Check(code=code, detail=detail, consequence="INVALID"))
+
+
+def _no_rows() -> pa.Table:
+    return SCHEMA.remove(0).remove(0).empty_table()
+
+
+def _without_paths(command: tuple[str, ...]) -> Iterator[str]:
+    """The command line as the report shows it: no folder of the machine that ran it."""
+    for word in command:
+        flag, separator, value = word.partition("=")
+        if value.startswith("/"):
+            yield flag + separator + Path(value).name
+        else:
+            yield Path(word).name if word.startswith("/") else word
+
+
+@contextmanager
+def _interruptible(interruption: Interruption) -> Iterator[None]:
+    """Turns SIGTERM and SIGINT into an orderly stop while the block runs, in the main thread only."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        interruption.set(f"the run received {signal.Signals(number).name}")
+
+    try:
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: there the caller's own handling stands
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
