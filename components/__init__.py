@@ -1,1 +1,41 @@
-"""Components of `model_load_test`: one room per step of the load-test sub-DAG."""
+"""Components of `model_load_test`: one room per step of the load-test sub-DAG.
+
+The names below are KFP components and load on first use, so that a pod, in which KFP's authoring
+half is missing, can import every other module.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from model_load_test.components.baseline.component import find_baseline as find_baseline
+    from model_load_test.components.baseline.component import record_baseline as record_baseline
+    from model_load_test.components.gate.component import compare_to_baseline as compare_to_baseline
+    from model_load_test.components.gate.component import enforce_gate as enforce_gate
+    from model_load_test.components.load.component import run_load_test as run_load_test
+    from model_load_test.components.payload.component import generate_payload as generate_payload
+    from model_load_test.components.report.component import write_report as write_report
+
+_ROOM_OF_COMPONENT = {
+    "generate_payload": "payload",
+    "run_load_test": "load",
+    "find_baseline": "baseline",
+    "compare_to_baseline": "gate",
+    "write_report": "report",
+    "record_baseline": "baseline",
+    "enforce_gate": "gate",
+}
+
+__all__ = list(_ROOM_OF_COMPONENT)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF_COMPONENT:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_ROOM_OF_COMPONENT[name]}.component"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -62,7 +62,11 @@ def assign_blocks(rows_of_arm: Mapping[Arm, pa.Table], segment: Segment, spec: L
 
 
 def _with_arm_and_block(rows: pa.Table, arm: Arm, blocks: npt.NDArray[np.int32]) -> pa.Table:
-    columns = {name: rows[name] for name in rows.schema.names if name in SCHEMA.names}
-    columns["arm"] = pa.array([arm] * rows.num_rows, pa.string())
-    columns["block"] = pa.array(blocks)
-    return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
+    rows = rows.append_column("arm", pa.array([arm] * rows.num_rows, pa.string()))
+    rows = rows.append_column("block", pa.array(blocks))
+    return rows.select(SCHEMA.names).cast(SCHEMA)
+
+
+def rows_of_arm(table: pa.Table, arm: Arm) -> pa.Table:
+    """The measured rows of one arm: without the other arm and without the warm-up."""
+    return table.filter((pc.field("arm") == arm) & (pc.field("block") != WARMUP_BLOCK))

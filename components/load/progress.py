@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from typing import get_args
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from model_load_test.components.load.blocks import rows_of_arm
 from model_load_test.components.load.schedule import Arm
 from model_load_test.components.results.percentile import percentile
 
@@ -20,18 +21,18 @@ def print_progress(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stdout, flush=True)
 
 
-def segment_line(measured: pa.Table, pairs: int, max_pairs: int, mode: str) -> str:
+def segment_line(rows: pa.Table, pairs: int, max_pairs: int, mode: str) -> str:
     """One line on the blocks just measured, e.g. `pair 10 of at most 60: p50 1.21 ms against 1.19 ms`."""
     unit = "block" if mode == "single" else "pair"
     parts = [f"{unit} {pairs} of at most {max_pairs}"]
-    for arm in ("candidate", "baseline"):
-        rows = measured.filter(pc.equal(measured["arm"].cast(pa.string()), arm))
-        if rows.num_rows:
-            parts.append(_arm_text(arm, rows))
+    for arm in get_args(Arm):
+        of_arm = rows_of_arm(rows, arm)
+        if of_arm.num_rows:
+            parts.append(_arm_text(arm, of_arm))
     return "; ".join(parts)
 
 
-def _arm_text(arm: Arm | str, rows: pa.Table) -> str:
+def _arm_text(arm: Arm, rows: pa.Table) -> str:
     ok = rows.filter(rows["ok"])
     sent_at_ns = rows["sent_at_ns"].to_numpy()
     window_seconds = (int(sent_at_ns.max()) - int(sent_at_ns.min())) / 1e9

@@ -13,9 +13,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from model_load_test.components.load.blocks import WARMUP_BLOCK, assign_blocks, with_schedule
+from model_load_test.components.load.blocks import assign_blocks, with_schedule
 from model_load_test.components.load.generators import (
     Generator,
     attack_command,
@@ -119,10 +118,8 @@ def _measure(runner: _SegmentRunner, spec: LoadSpec, stop_rule: StopRule, progre
             if not runner.healthy:
                 return
             rows = runner.run(segment)
-            measured = rows.filter(pc.not_equal(rows["block"], WARMUP_BLOCK))
-            if measured.num_rows:
-                done = segment.first_block + segment.blocks
-                progress(segment_line(measured, done, spec.max_pairs, spec.mode))
+            done = segment.first_block + segment.blocks
+            progress(segment_line(rows, done, spec.max_pairs, spec.mode))
         if not runner.healthy:
             return
         decision = stop_rule(runner.table())
@@ -230,7 +227,7 @@ class _SegmentRunner:
 
 
 def _no_rows() -> pa.Table:
-    return SCHEMA.remove(0).remove(0).empty_table()
+    return SCHEMA.empty_table().drop_columns(["arm", "block"])
 
 
 def _without_paths(command: tuple[str, ...]) -> Iterator[str]:

@@ -1,0 +1,54 @@
+"""KFP interface of the gate room."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from model_load_test.components.image import load_test_image
+
+
+@dsl.component(base_image=load_test_image(), install_kfp_package=False)
+def compare_to_baseline(
+    results: dsl.Input[dsl.Dataset],
+    history: dsl.Input[dsl.Artifact],
+    report: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    model_name: str,
+    model_version: str = "",
+    margins: dict[str, float] = {},
+    alpha: float = 0.05,
+    objectives: list[str] = [],
+) -> NamedTuple("Outputs", [("verdict", str), ("passed", bool)]):
+    """Judges the measured requests: PASS, FAIL, INCONCLUSIVE, NO_BASELINE or INVALID.
+
+    Never fails because of the verdict, so that its artifacts are kept; `enforce_gate` does.
+
+    Args:
+        results: The requests, as `run_load_test` wrote them.
+        history: Earlier passing runs, as `find_baseline` wrote them.
+        report: report.json, the whole answer with its schema version.
+        metrics: The same as flat numbers.
+        model_name: The model's name, for the report.
+        model_version: The candidate's version, for the report.
+        margins: Allowed excess per metric, such as {"p95": 0.10}; defaults for the rest.
+        alpha: One-sided error rate of the gate.
+        objectives: Absolute objectives of the candidate, such as ["p99_ms<=50"].
+
+    Returns:
+        The verdict, and whether it is PASS.
+    """
+
+
+@dsl.component(base_image=load_test_image(), install_kfp_package=False)
+def enforce_gate(
+    report: dsl.Input[dsl.Artifact],
+    on_inconclusive: str = "fail",
+    on_no_baseline: str = "pass",
+) -> None:
+    """Breaks the run when the verdict does not let it go on; the only task that fails on purpose.
+
+    Args:
+        report: report.json, as `compare_to_baseline` wrote it.
+        on_inconclusive: fail, warn or pass.
+        on_no_baseline: fail, warn or pass.
+    """

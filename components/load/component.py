@@ -1,0 +1,77 @@
+"""KFP interface of the load room."""
+
+from kfp import dsl
+
+from model_load_test.components.image import load_test_image
+
+
+@dsl.component(base_image=load_test_image(), install_kfp_package=False)
+def run_load_test(
+    payload: dsl.Input[dsl.Dataset],
+    results: dsl.Output[dsl.Dataset],
+    candidate_endpoint: str,
+    model_name: str,
+    baseline_endpoint: str = "",
+    signature_name: str = "serving_default",
+    mode: str = "auto",
+    rate_rps: float = 200.0,
+    block_seconds: float = 0.0,
+    looks: list[int] = [15, 30, 60],
+    warmup_seconds: float = 2.0,
+    timeout_seconds: float = 5.0,
+    connections: int = 1,
+    seed: int = 0,
+    margins: dict[str, float] = {},
+    alpha: float = 0.05,
+) -> None:
+    """Loads candidate and baseline, open loop, and stops as soon as the gate could decide.
+
+    Nothing is sent before both servers have answered, serve the named model and its signature.
+
+    Args:
+        payload: Requests made by `generate_payload`.
+        results: One row a request, as parquet.
+        candidate_endpoint: The new model's server, as grpc://HOST:PORT or http://HOST:PORT.
+        model_name: The model's name on the servers.
+        baseline_endpoint: The server of the model in production; empty to load the candidate alone.
+        signature_name: The signature to call.
+        mode: duet (both at once), interleaved (in turn, random order), single, or auto: duet when
+            there is a baseline endpoint, else single.
+        rate_rps: Offered requests per second and arm.
+        block_seconds: Length of the blocks that are compared; 0 for one second or 200 requests.
+        looks: Numbers of pairs of blocks after which the run may stop.
+        warmup_seconds: Load before the first block.
+        timeout_seconds: After which a request has failed.
+        connections: Connections per arm.
+        seed: Of the random orders.
+        margins: Allowed excess per metric, such as {"p95": 0.10}; the gate's defaults for the rest.
+        alpha: One-sided error rate of the gate.
+    """
+    from pathlib import Path
+
+    from model_load_test.components.gate.spec import parse_gate_spec
+    from model_load_test.components.gate.stopping import stop_rule
+    from model_load_test.components.load.preflight import prepare
+    from model_load_test.components.load.run import run_load_test as run
+    from model_load_test.components.results.table import write_results
+
+    test = prepare(
+        candidate_endpoint=candidate_endpoint,
+        baseline_endpoint=baseline_endpoint,
+        model_name=model_name,
+        signature_name=signature_name,
+        payload_path=Path(payload.path),
+        mode=mode,
+        spec_values={
+            "rate_rps": rate_rps,
+            "block_seconds": block_seconds,
+            "looks": tuple(looks),
+            "warmup_seconds": warmup_seconds,
+            "timeout_seconds": timeout_seconds,
+            "connections": connections,
+            "seed": seed,
+        },
+    )
+    gate_spec = parse_gate_spec(margins=margins, alpha=alpha, looks=looks)
+    table, metadata = run(test, stop_rule(gate_spec))
+    write_results(Path(results.path), table, metadata)

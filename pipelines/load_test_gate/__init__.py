@@ -1,0 +1,1 @@
+"""The gate between two model servers that are already up."""

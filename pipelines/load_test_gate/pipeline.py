@@ -1,0 +1,141 @@
+"""The sub-DAG `load_test_gate`: payload, load, baseline, gate, report, record, enforce."""
+
+from typing import NamedTuple
+
+from kfp import dsl, kubernetes
+
+from model_load_test.components import (
+    compare_to_baseline,
+    enforce_gate,
+    find_baseline,
+    generate_payload,
+    record_baseline,
+    run_load_test,
+    write_report,
+)
+
+
+class GateOutputs(NamedTuple):
+    """What a pipeline that embeds the gate can use."""
+
+    verdict: str
+    passed: bool
+
+
+@dsl.pipeline(name="load-test-gate", description="Is the candidate slower to serve than the baseline?")
+def load_test_gate(
+    candidate_endpoint: str,
+    model_name: str,
+    baseline_endpoint: str = "",
+    signature_name: str = "serving_default",
+    mode: str = "auto",
+    rate_rps: float = 200.0,
+    block_seconds: float = 0.0,
+    looks: list[int] = [15, 30, 60],
+    warmup_seconds: float = 2.0,
+    timeout_seconds: float = 5.0,
+    connections: int = 1,
+    payload_requests: int = 1000,
+    batch_sizes: list[int] = [1, 2, 4],
+    seed: int = 0,
+    margins: dict[str, float] = {},
+    alpha: float = 0.05,
+    objectives: list[str] = [],
+    on_inconclusive: str = "fail",
+    on_no_baseline: str = "pass",
+    baseline_store: str = "",
+    namespace: str = "default",
+    model_version: str = "",
+    tolerations: list[dict[str, str]] = [],
+    node_selector: dict[str, str] = {},
+) -> GateOutputs:
+    """Load tests a candidate model server against a baseline and breaks the run when it is slower.
+
+    Args:
+        candidate_endpoint: The new model's server, as grpc://HOST:PORT or http://HOST:PORT.
+        model_name: The model's name on the servers.
+        baseline_endpoint: The server of the model in production; empty to compare with recorded
+            runs only.
+        signature_name: The signature to call.
+        mode: duet, interleaved, single, or auto (duet when there is a baseline endpoint).
+        rate_rps: Offered requests per second and arm.
+        block_seconds: Length of the compared blocks; 0 for one second or 200 requests.
+        looks: Numbers of pairs of blocks after which the run may stop.
+        warmup_seconds: Load before the first block.
+        timeout_seconds: After which a request has failed.
+        connections: Connections per arm.
+        payload_requests: How many different requests to make.
+        batch_sizes: Batch sizes to draw from.
+        seed: Of the requests and the random orders.
+        margins: Allowed excess per metric, such as {"p95": 0.10}.
+        alpha: One-sided error rate of the gate.
+        objectives: Absolute objectives of the candidate, such as ["p99_ms<=50"].
+        on_inconclusive: fail, warn or pass.
+        on_no_baseline: fail, warn or pass.
+        baseline_store: Where runs are recorded and found, such as mlmd+grpc://HOST:8080; empty for
+            none.
+        namespace: Part of the baseline's key; the Kubernetes namespace or a team's name.
+        model_version: Recorded with the run.
+        tolerations: Kubernetes tolerations of the load generator's pod.
+        node_selector: Node labels that the load generator's pod must find.
+
+    Returns:
+        The verdict as text, and whether the pipeline may go on.
+    """
+    payload = generate_payload(
+        endpoint=candidate_endpoint,
+        model_name=model_name,
+        signature_name=signature_name,
+        requests=payload_requests,
+        batch_sizes=batch_sizes,
+        seed=seed,
+    )
+    load = run_load_test(
+        payload=payload.outputs["payload"],
+        candidate_endpoint=candidate_endpoint,
+        model_name=model_name,
+        baseline_endpoint=baseline_endpoint,
+        signature_name=signature_name,
+        mode=mode,
+        rate_rps=rate_rps,
+        block_seconds=block_seconds,
+        looks=looks,
+        warmup_seconds=warmup_seconds,
+        timeout_seconds=timeout_seconds,
+        connections=connections,
+        seed=seed,
+        margins=margins,
+        alpha=alpha,
+    )
+    kubernetes.add_toleration_json(load, tolerations)
+    kubernetes.add_node_selector_json(load, node_selector)
+    found = find_baseline(
+        results=load.outputs["results"],
+        model_name=model_name,
+        baseline_store=baseline_store,
+        namespace=namespace,
+    )
+    gate = compare_to_baseline(
+        results=load.outputs["results"],
+        history=found.outputs["history"],
+        model_name=model_name,
+        model_version=model_version,
+        margins=margins,
+        alpha=alpha,
+        objectives=objectives,
+    )
+    drawn = write_report(results=load.outputs["results"], report=gate.outputs["report"])
+    recorded = record_baseline(
+        metrics=gate.outputs["metrics"],
+        report=gate.outputs["report"],
+        model_name=model_name,
+        baseline_store=baseline_store,
+        namespace=namespace,
+        model_version=model_version,
+    )
+    enforce_gate(
+        report=gate.outputs["report"], on_inconclusive=on_inconclusive, on_no_baseline=on_no_baseline
+    ).after(drawn, recorded)
+    for task in (payload, load, found, gate, drawn, recorded):
+        task.set_caching_options(False)
+    return GateOutputs(verdict=gate.outputs["verdict"], passed=gate.outputs["passed"])

@@ -1,0 +1,46 @@
+"""The gate as a pipeline for Vertex AI: the same sub-DAG without Kubernetes settings."""
+
+from kfp import dsl
+
+from model_load_test.pipelines.load_test_gate.pipeline import load_test_gate
+
+
+@dsl.pipeline(name="load-test-gate", description="Is the candidate slower to serve than the baseline?")
+def load_test_gate_on_vertex(
+    candidate_endpoint: str,
+    model_name: str,
+    baseline_endpoint: str = "",
+    signature_name: str = "serving_default",
+    mode: str = "auto",
+    rate_rps: float = 200.0,
+    looks: list[int] = [15, 30, 60],
+    margins: dict[str, float] = {},
+    alpha: float = 0.05,
+    objectives: list[str] = [],
+    on_inconclusive: str = "fail",
+    on_no_baseline: str = "pass",
+    baseline_store: str = "",
+    namespace: str = "default",
+    model_version: str = "",
+) -> None:
+    """Load tests a candidate model server against a baseline and breaks the run when it is slower.
+
+    The parameters are those of `load_test_gate`.
+    """
+    load_test_gate(
+        candidate_endpoint=candidate_endpoint,
+        model_name=model_name,
+        baseline_endpoint=baseline_endpoint,
+        signature_name=signature_name,
+        mode=mode,
+        rate_rps=rate_rps,
+        looks=looks,
+        margins=margins,
+        alpha=alpha,
+        objectives=objectives,
+        on_inconclusive=on_inconclusive,
+        on_no_baseline=on_no_baseline,
+        baseline_store=baseline_store,
+        namespace=namespace,
+        model_version=model_version,
+    )
