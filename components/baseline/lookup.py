@@ -1,0 +1,130 @@
+"""Finding the runs to compare with, within a time limit and by policy when the store is down."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Literal, TypeVar
+
+import msgspec
+
+from model_load_test.components.baseline.key import BaselineKey
+from model_load_test.components.baseline.record import Record
+from model_load_test.components.baseline.store import BaselineStore, StoreUnavailable, open_store
+from model_load_test.components.errors import InputError
+
+OnStoreError = Literal["no-baseline", "fail"]
+
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+
+_log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
+
+
+class FoundBaseline(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search in a store came to."""
+
+    history: tuple[Record, ...]
+    """Passing runs, newest first; empty when there is no baseline."""
+    reason: str
+    """One sentence for the report."""
+    store_answered: bool
+    """False when the store was down: there may be a baseline that was not seen."""
+
+
+def find_baseline(
+    store_uri: str,
+    key: BaselineKey,
+    n: int = 20,
+    time_limit_seconds: float = 30.0,
+    on_store_error: OnStoreError = "no-baseline",
+) -> FoundBaseline:
+    """Looks up the newest passing runs of a key.
+
+    Args:
+        store_uri: See `store.open_store`; empty for none.
+        key: What the runs must share.
+        n: The most runs wanted.
+        time_limit_seconds: A store that is down or slow is asked again until then.
+        on_store_error: Afterwards: `no-baseline` goes on without one, `fail` raises.
+
+    Raises:
+        InputError: The URI cannot be used.
+        StoreUnavailable: The store did not answer, and `on_store_error` is `fail`.
+    """
+    if on_store_error not in ("no-baseline", "fail"):
+        raise InputError("on_store_error", on_store_error, "use no-baseline or fail")
+    if n < 1:
+        raise InputError("n", n, "ask for at least one run")
+    if not store_uri:
+        return FoundBaseline(history=(), reason="no baseline store was named", store_answered=True)
+    try:
+        history = ask_store(store_uri, lambda store: store.latest(key, n), time_limit_seconds)
+    except StoreUnavailable as error:
+        if on_store_error == "fail":
+            raise
+        _log.warning("%s; going on without a baseline", error)
+        return FoundBaseline(history=(), reason=f"{error}; went on without a baseline", store_answered=False)
+    if not history:
+        reason = f"no passing run under {key.name} yet"
+    else:
+        reason = f"{len(history)} passing runs under {key.name}, the newest is {history[0].run_id}"
+    return FoundBaseline(history=tuple(history), reason=reason, store_answered=True)
+
+
+def ask_store(
+    store_uri: str, question: Callable[[BaselineStore], _Answer], time_limit_seconds: float
+) -> _Answer:
+    """Opens a store and asks it, again and again while it does not answer, within a time limit.
+
+    Raises:
+        InputError: The URI or the question cannot be used; that is not tried again.
+        StoreUnavailable: There was no answer within the time limit.
+    """
+    if not time_limit_seconds > 0:
+        raise InputError("time_limit_seconds", time_limit_seconds, "give the store some time to answer")
+    deadline = time.monotonic() + time_limit_seconds
+    pause_seconds = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return _within(deadline, lambda: _ask_once(store_uri, question), store_uri)
+        except StoreUnavailable as error:
+            if time.monotonic() + pause_seconds >= deadline:
+                raise
+            _log.info("%s; asking again in %.1f s", error, pause_seconds)
+        time.sleep(random.uniform(0.5, 1.0) * pause_seconds)
+        pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+
+def _ask_once(store_uri: str, question: Callable[[BaselineStore], _Answer]) -> _Answer:
+    store = open_store(store_uri)
+    try:
+        return question(store)
+    finally:
+        store.close()
+
+
+def _within(deadline: float, work: Callable[[], _Answer], store_uri: str) -> _Answer:
+    # A database client or a network file system may block for minutes in C code: the thread is then
+    # left behind, and dies with the process.
+    outcome: list[_Answer] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True, name="baseline-store")
+    thread.start()
+    thread.join(max(0.0, deadline - time.monotonic()))
+    if failure:
+        raise failure[0]
+    if not outcome:
+        raise StoreUnavailable(store_uri, "no answer within the time limit")
+    return outcome[0]
