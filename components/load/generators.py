@@ -38,6 +38,19 @@ class Generator:
 
 
 @dataclass(frozen=True)
+class Attack:
+    """One constant-rate, open-loop load of one server."""
+
+    endpoint: Endpoint
+    source: Path
+    """For ghz the payload's folder; for vegeta the target file of this endpoint."""
+    load_seconds: float
+    """How long requests are sent."""
+    report: Path
+    """Where the tool's own report is to be written."""
+
+
+@dataclass(frozen=True)
 class GeneratorCommand:
     """One generator process to be: what to run, and where its rows will be."""
 
@@ -77,69 +90,53 @@ def requests_for(spec: LoadSpec, load_seconds: float) -> int:
     return max(1, math.ceil(spec.rate_rps * load_seconds))
 
 
-def attack_command(
-    generator: Generator, spec: LoadSpec, endpoint: Endpoint, source: Path, load_seconds: float, report: Path
-) -> GeneratorCommand:
-    """The command line that loads `endpoint` open loop for `load_seconds`.
-
-    Args:
-        generator: Which tool, and where it is.
-        spec: The load.
-        endpoint: Where the requests go.
-        source: For ghz the payload's folder; for vegeta the target file of this endpoint.
-        load_seconds: How long requests are sent.
-        report: Where the tool's own report is to be written.
-    """
-    build = _ghz_command if generator.tool == "ghz" else _vegeta_command
-    return build(generator, spec, endpoint, source, load_seconds, report)
+def attack_command(generator: Generator, spec: LoadSpec, attack: Attack) -> GeneratorCommand:
+    """The command line that carries out `attack`."""
+    return (_ghz_command if generator.tool == "ghz" else _vegeta_command)(generator, spec, attack)
 
 
-def _ghz_command(
-    generator: Generator, spec: LoadSpec, endpoint: Endpoint, source: Path, load_seconds: float, report: Path
-) -> GeneratorCommand:
+def _ghz_command(generator: Generator, spec: LoadSpec, attack: Attack) -> GeneratorCommand:
     # --async is ghz's only open loop, and a total instead of a duration leaves nothing to cut off
     # at the end: the run ends when the last answer, or its timeout, is in.
-    attack = (
+    command = (
         generator.executable,
-        f"--protoset={source / 'tf_serving.protoset'}",
+        f"--protoset={attack.source / 'tf_serving.protoset'}",
         f"--call={_PREDICT}",
-        f"--binary-file={source / 'requests.bin'}",
+        f"--binary-file={attack.source / 'requests.bin'}",
         "--async",
         "--concurrency=1",
         f"--rps={spec.rate_rps:.0f}",
-        f"--total={requests_for(spec, load_seconds)}",
+        f"--total={requests_for(spec, attack.load_seconds)}",
         f"--connections={spec.connections}",
         f"--timeout={spec.timeout_seconds}s",
         "--connect-timeout=5s",
         "--duration-stop=wait",
         "--format=json",
-        f"--output={report}",
-        *(() if endpoint.secure else ("--insecure",)),
-        endpoint.address,
+        f"--output={attack.report}",
+        *(() if attack.endpoint.secure else ("--insecure",)),
+        attack.endpoint.address,
     )
-    return GeneratorCommand(attack, report)
+    return GeneratorCommand(command, attack.report)
 
 
-def _vegeta_command(
-    generator: Generator, spec: LoadSpec, endpoint: Endpoint, source: Path, load_seconds: float, report: Path
-) -> GeneratorCommand:
-    gob = report.with_suffix(".gob")
+def _vegeta_command(generator: Generator, spec: LoadSpec, attack: Attack) -> GeneratorCommand:
+    gob = attack.report.with_suffix(".gob")
     hits, period_seconds = _whole_rate(spec.rate_rps)
-    attack = (
+    command = (
         generator.executable,
         "attack",
-        f"-name={report.stem}",
+        f"-name={attack.report.stem}",
         "-format=json",
-        f"-targets={source}",
+        f"-targets={attack.source}",
         f"-rate={hits}/{period_seconds}s",
-        f"-duration={load_seconds}s",
+        f"-duration={attack.load_seconds}s",
         f"-timeout={spec.timeout_seconds}s",
         f"-connections={spec.connections}",
         "-redirects=-1",
         f"-output={gob}",
     )
-    decode = (generator.executable, "encode", "-to=json", f"-output={report}", str(gob))
-    return GeneratorCommand(attack, report, decode)
+    decode = (generator.executable, "encode", "-to=json", f"-output={attack.report}", str(gob))
+    return GeneratorCommand(command, attack.report, decode)
 
 
 def _whole_rate(rate_rps: float) -> tuple[int, int]:

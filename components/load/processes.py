@@ -26,8 +26,6 @@ class GeneratorEnd:
 
     arm: Arm
     report: Path
-    started_at_ns: int
-    ended_at_ns: int
     trouble: str = ""
     """Empty when it ended by itself with exit code 0 and left a report; else what happened."""
 
@@ -59,26 +57,34 @@ def run_generators(
         deadline_seconds: After which a generator still running is interrupted, then killed.
         interruption: Checked all the while.
     """
-    running: list[tuple[Arm, GeneratorCommand, subprocess.Popen[bytes], int, Path]] = []
+    running: list[_Running] = []
     try:
         for arm, command in commands.items():
-            log = command.report_path.with_suffix(".log")
-            with log.open("wb") as log_file:
-                process = subprocess.Popen(
-                    command.attack, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file
-                )
-            running.append((arm, command, process, time.time_ns(), log))
-        deadline = time.monotonic() + deadline_seconds
-        troubles = _wait([process for _, _, process, _, _ in running], deadline, interruption)
+            running.append(_start(arm, command))
+        troubles = _wait(
+            [generator.process for generator in running], time.monotonic() + deadline_seconds, interruption
+        )
     finally:
-        for _, _, process, _, _ in running:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-    return [
-        _ended(arm, command, process, started_at_ns, log, trouble)
-        for (arm, command, process, started_at_ns, log), trouble in zip(running, troubles, strict=True)
-    ]
+        for generator in running:
+            if generator.process.poll() is None:
+                generator.process.kill()
+                generator.process.wait()
+    return [_end_of(generator, trouble) for generator, trouble in zip(running, troubles, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Running:
+    arm: Arm
+    command: GeneratorCommand
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+def _start(arm: Arm, command: GeneratorCommand) -> _Running:
+    log = command.report_path.with_suffix(".log")
+    with log.open("wb") as log_file:
+        process = subprocess.Popen(command.attack, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file)
+    return _Running(arm, command, process, log)
 
 
 def _wait(processes: list[subprocess.Popen[bytes]], deadline: float, interruption: Interruption) -> list[str]:
@@ -111,25 +117,18 @@ def _wait_until(processes: list[subprocess.Popen[bytes]], deadline: float) -> No
             process.wait()
 
 
-def _ended(
-    arm: Arm,
-    command: GeneratorCommand,
-    process: subprocess.Popen[bytes],
-    started_at_ns: int,
-    log: Path,
-    trouble: str,
-) -> GeneratorEnd:
-    ended_at_ns = time.time_ns()
-    if not trouble and process.returncode != 0:
-        said = log.read_text(errors="replace").strip()[-_SHOWN_CHARACTERS:]
-        trouble = f"it ended with exit code {process.returncode} and said: {said or 'nothing'}"
+def _end_of(generator: _Running, trouble: str) -> GeneratorEnd:
+    command, returncode = generator.command, generator.process.returncode
+    if not trouble and returncode != 0:
+        said = generator.log.read_text(errors="replace").strip()[-_SHOWN_CHARACTERS:]
+        trouble = f"it ended with exit code {returncode} and said: {said or 'nothing'}"
     if command.decode:
         # decoded even after trouble: an interrupted generator has rows worth keeping
         decoding_trouble = _decode(command)
         trouble = trouble or decoding_trouble
     if not trouble and not command.report_path.exists():
         trouble = "it left no report"
-    return GeneratorEnd(arm, command.report_path, started_at_ns, ended_at_ns, trouble)
+    return GeneratorEnd(generator.arm, command.report_path, trouble)
 
 
 def _decode(command: GeneratorCommand) -> str:

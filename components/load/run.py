@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from model_load_test.components.load.blocks import assign_blocks, with_schedule
 from model_load_test.components.load.generators import (
+    Attack,
     Generator,
     attack_command,
     find_generator,
@@ -184,10 +185,12 @@ class _SegmentRunner:
             arm: attack_command(
                 self._generator,
                 spec,
-                self._test.endpoints[arm],
-                self._sources[arm],
-                seconds,
-                self._test.work_path / f"{arm}-{len(self._tables):04d}.json",
+                Attack(
+                    endpoint=self._test.endpoints[arm],
+                    source=self._sources[arm],
+                    load_seconds=seconds,
+                    report=self._test.work_path / f"{arm}-{len(self._tables):04d}.json",
+                ),
             )
             for arm in segment.arms
         }

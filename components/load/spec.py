@@ -142,7 +142,7 @@ def _validate(spec: LoadSpec) -> None:
         requests <= MAX_REQUESTS,
         "looks",
         spec.looks,
-        f"the run could send {requests:.0f} requests; stay below {MAX_REQUESTS} with fewer pairs or a lower rate",
+        f"that could be {requests:.0f} requests; stay below {MAX_REQUESTS} with fewer pairs or a lower rate",
     )
 
 
