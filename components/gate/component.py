@@ -37,13 +37,32 @@ def compare_to_baseline(
     Returns:
         The verdict, and whether it is PASS.
     """
+    from pathlib import Path
+
+    from model_load_test.components.report.judging import judge_results
+    from model_load_test.components.report.metrics import metrics as numbers_of
+    from model_load_test.components.report.writing import encode_report
+
+    judged = judge_results(
+        Path(results.path),
+        Path(history.path),
+        gate_values={"margins": margins, "alpha": alpha, "objectives": objectives},
+        model_name=model_name,
+        model_version=model_version,
+    )
+    Path(report.path).write_bytes(encode_report(judged))
+    for name, value in numbers_of(judged).items():
+        metrics.log_metric(name, value)
+    verdict = judged.verdict.verdict
+    print(verdict, *judged.verdict.reasons, sep="\n")
+    return verdict, verdict == "PASS"
 
 
 @dsl.component(base_image=load_test_image(), install_kfp_package=False)
 def enforce_gate(
     report: dsl.Input[dsl.Artifact],
     on_inconclusive: str = "fail",
-    on_no_baseline: str = "pass",
+    on_no_baseline: str = "warn",
 ) -> None:
     """Breaks the run when the verdict does not let it go on; the only task that fails on purpose.
 
@@ -52,3 +71,15 @@ def enforce_gate(
         on_inconclusive: fail, warn or pass.
         on_no_baseline: fail, warn or pass.
     """
+    import sys
+    from pathlib import Path
+
+    from model_load_test.components.gate.policy import may_continue
+    from model_load_test.components.gate.spec import parse_gate_spec
+    from model_load_test.components.report.writing import read_report
+
+    policies = parse_gate_spec({"on_inconclusive": on_inconclusive, "on_no_baseline": on_no_baseline})
+    goes_on, reason = may_continue(read_report(Path(report.path)).verdict, policies)
+    print(reason, file=sys.stdout if goes_on else sys.stderr, flush=True)
+    if not goes_on:
+        sys.exit(1)

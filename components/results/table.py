@@ -53,8 +53,8 @@ class RunMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     """The generator's command line with secrets redacted; one entry a process."""
     host: dict[str, Any] = {}
     """Facts about the generator's machine: cores, CPU model, load before and after."""
-    fingerprint: dict[str, str] = {}
-    """What makes two runs comparable, see `baseline.fingerprint`."""
+    fingerprint: dict[str, Any] = {}
+    """What makes two runs comparable: `baseline.fingerprint.Fingerprint` as JSON values."""
     checks: tuple[dict[str, Any], ...] = ()
     """Findings made while loading (`Check` as JSON values), e.g. a generator that died."""
     cut_off: int = 0

@@ -42,7 +42,7 @@ def load_test_gate(
     alpha: float = 0.05,
     objectives: list[str] = [],
     on_inconclusive: str = "fail",
-    on_no_baseline: str = "pass",
+    on_no_baseline: str = "warn",
     baseline_store: str = "",
     namespace: str = "default",
     model_version: str = "",
@@ -124,10 +124,11 @@ def load_test_gate(
         alpha=alpha,
         objectives=objectives,
     )
-    drawn = write_report(results=load.outputs["results"], report=gate.outputs["report"])
+    drawn = write_report(report=gate.outputs["report"])
     recorded = record_baseline(
+        results=load.outputs["results"],
         metrics=gate.outputs["metrics"],
-        report=gate.outputs["report"],
+        verdict=gate.outputs["verdict"],
         model_name=model_name,
         baseline_store=baseline_store,
         namespace=namespace,

@@ -18,7 +18,7 @@ def load_test_gate_on_vertex(
     alpha: float = 0.05,
     objectives: list[str] = [],
     on_inconclusive: str = "fail",
-    on_no_baseline: str = "pass",
+    on_no_baseline: str = "warn",
     baseline_store: str = "",
     namespace: str = "default",
     model_version: str = "",
