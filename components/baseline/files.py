@@ -85,6 +85,10 @@ class FileStore:
         """See `BaselineStore.history`."""
         return list(islice(self._records(key, (_PASSING, _OTHER)), n))
 
+    def find(self, key: BaselineKey, run_id: str) -> Record | None:
+        """See `BaselineStore.find`."""
+        return next(self._read(key, [_run_name(run_id)], self._promotions(key)), None)
+
     def promoted(self, key: BaselineKey) -> Record | None:
         """See `BaselineStore.promoted`."""
         promotions = self._promotions(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -72,17 +73,17 @@ def fingerprint_text(fingerprint: Fingerprint) -> dict[str, str]:
 
 
 def parse_fingerprint(text: str | bytes | Mapping[str, Any]) -> Fingerprint:
-    """Reads `fingerprint_json`, or the same as a mapping.
+    """Reads `fingerprint_json`, or the same as a mapping, or `fingerprint_text`.
 
     Raises:
         InputError: It is not a fingerprint, or one of a later version.
     """
     try:
         if isinstance(text, Mapping):
-            fingerprint = msgspec.convert(dict(text), Fingerprint)
+            fingerprint = msgspec.convert(_with_list_of_flags(text), Fingerprint, strict=False)
         else:
             fingerprint = msgspec.json.decode(text, type=Fingerprint)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise InputError("fingerprint", text, f"give the JSON of a fingerprint: {error}") from error
     if fingerprint.schema_version > SCHEMA_VERSION:
         raise InputError(
@@ -158,7 +159,12 @@ def collect_fingerprint(
 
 
 def _shown(value: object) -> str:
-    return " ".join(value) if isinstance(value, (list, tuple)) else str(value)
+    return shlex.join(value) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _with_list_of_flags(fields: Mapping[str, Any]) -> dict[str, Any]:
+    flags = fields.get("server_flags", ())
+    return {**fields, "server_flags": shlex.split(flags) if isinstance(flags, str) else flags}
 
 
 def _spec_value(spec: Mapping[str, Any], name: str) -> str:

@@ -41,6 +41,7 @@ RECORD_TYPE: Final = "model_load_test.Record"
 _RECORD_PROPERTY: Final = "model_load_test_record"
 _KEY_PROPERTY: Final = "model_load_test_key"
 _PROMOTED_PROPERTY: Final = "promoted_run_id"
+_PROMOTED_AT_PROPERTY: Final = "promoted_at_ns"
 _LARGEST_PAGE: Final = 100
 
 _log = logging.getLogger(__name__)
@@ -62,10 +63,15 @@ class MlmdStore:
         """See `BaselineStore.history`."""
         return list(islice(self._records(HISTORY_TYPE, key, n or _LARGEST_PAGE), n))
 
+    def find(self, key: BaselineKey, run_id: str) -> Record | None:
+        """See `BaselineStore.find`."""
+        artifact = self._artifact(key, run_id)
+        promoted, _ = _promotion(self._context(BASELINE_TYPE, key))
+        return _read(artifact, key, promoted) if artifact is not None else None
+
     def promoted(self, key: BaselineKey) -> Record | None:
         """See `BaselineStore.promoted`."""
-        context = self._context(BASELINE_TYPE, key)
-        run_id = _promoted_run_id(context)
+        run_id, _ = _promotion(self._context(BASELINE_TYPE, key))
         artifact = self._artifact(key, run_id) if run_id else None
         return _read(artifact, key, run_id) if artifact is not None else None
 
@@ -73,14 +79,14 @@ class MlmdStore:
         """See `BaselineStore.record`."""
         if record.key != key:
             raise InputError("record.key", record.key.name, f"record it under its own key, not {key.name}")
-        linked = artifact_id or record.artifact_id
-        if linked:
-            self._refuse_unknown(linked)
-        own_id = self._put_record(key, msgspec.structs.replace(record, artifact_id=linked))
+        if artifact_id:
+            self._refuse_unknown(artifact_id)
+            record = msgspec.structs.replace(record, artifact_id=artifact_id)
+        members = [self._put_record(key, record), *([artifact_id] if artifact_id else [])]
         types = (HISTORY_TYPE, BASELINE_TYPE) if record.passing else (HISTORY_TYPE,)
         request = service.PutAttributionsAndAssociationsRequest()
         for context_id in (self._ensure_context(type_name, key).id for type_name in types):
-            for member in filter(None, (own_id, linked)):
+            for member in members:
                 request.attributions.add(artifact_id=member, context_id=context_id)
         self._call("PutAttributionsAndAssociations", request, service.PutAttributionsAndAssociationsResponse)
 
@@ -96,12 +102,15 @@ class MlmdStore:
         artifact.custom_properties[_RECORD_PROPERTY].string_value = encode_record(promoted).decode()
         self._put_artifact(artifact)
         context = self._ensure_context(BASELINE_TYPE, key)
+        if at_ns < _promotion(context)[1]:
+            return
         context.custom_properties[_PROMOTED_PROPERTY].string_value = run_id
+        context.custom_properties[_PROMOTED_AT_PROPERTY].int_value = at_ns
         self._call("PutContexts", service.PutContextsRequest(contexts=[context]), service.PutContextsResponse)
 
     def forget(self, key: BaselineKey, run_ids: Collection[str]) -> list[str]:
         """See `BaselineStore.forget`. MLMD deletes nothing: the record is emptied and marked deleted."""
-        kept = _promoted_run_id(self._context(BASELINE_TYPE, key))
+        kept, _ = _promotion(self._context(BASELINE_TYPE, key))
         forgotten = []
         for run_id in run_ids:
             artifact = self._artifact(key, run_id) if run_id != kept else None
@@ -137,9 +146,8 @@ class MlmdStore:
         context = self._context(type_name, key)
         if context is None:
             return
-        run_id = _promoted_run_id(
-            context if type_name == BASELINE_TYPE else self._context(BASELINE_TYPE, key)
-        )
+        of_promotion = context if type_name == BASELINE_TYPE else self._context(BASELINE_TYPE, key)
+        run_id, _ = _promotion(of_promotion)
         for artifact in self._artifacts(context.id, n):
             record = _read(artifact, key, run_id)
             if record is not None:
@@ -174,12 +182,11 @@ class MlmdStore:
         context.custom_properties[_KEY_PROPERTY].string_value = msgspec.json.encode(key).decode()
         request = service.PutContextsRequest(contexts=[context])
         try:
-            context.id = self._call("PutContexts", request, service.PutContextsResponse).context_ids[0]
-        except MlmdError as error:
-            if error.code != ALREADY_EXISTS:
-                raise
+            response = self._call("PutContexts", request, service.PutContextsResponse, (ALREADY_EXISTS,))
+        except MlmdError:
             # Another writer was first.
             return self._ensure_context(type_name, key)
+        context.id = response.context_ids[0]
         return context
 
     def _put_record(self, key: BaselineKey, record: Record) -> int:
@@ -191,11 +198,10 @@ class MlmdStore:
             artifact.custom_properties[name].double_value = value
         artifact.custom_properties[_RECORD_PROPERTY].string_value = encode_record(record).decode()
         try:
-            return self._put_artifact(artifact)
-        except MlmdError as error:
-            if error.code != ALREADY_EXISTS:
-                raise
-        present = self._named_artifact(key, record.run_id)
+            return self._put_artifact(artifact, expected=(ALREADY_EXISTS,))
+        except MlmdError:
+            # A retry, or another writer of the same run.
+            present = self._named_artifact(key, record.run_id)
         if present is None:
             raise StoreUnavailable(self._uri, f"run {record.run_id} is there and not there; try again")
         if present.state == pb.Artifact.DELETED:
@@ -203,20 +209,19 @@ class MlmdStore:
             self._put_artifact(artifact)
         return present.id
 
-    def _put_artifact(self, artifact: pb.Artifact) -> int:
+    def _put_artifact(self, artifact: pb.Artifact, expected: tuple[int, ...] = ()) -> int:
         request = service.PutArtifactsRequest(artifacts=[artifact])
-        response = self._call("PutArtifacts", request, service.PutArtifactsResponse)
+        response = self._call("PutArtifacts", request, service.PutArtifactsResponse, expected)
         return int(response.artifact_ids[0])
 
     def _record_type_id(self) -> int:
         asked = service.GetArtifactTypeRequest(type_name=RECORD_TYPE)
         try:
-            return self._call("GetArtifactType", asked, service.GetArtifactTypeResponse).artifact_type.id
-        except MlmdError as error:
-            if error.code != NOT_FOUND:
-                raise
-        request = service.PutArtifactTypeRequest(artifact_type=pb.ArtifactType(name=RECORD_TYPE))
-        return self._call("PutArtifactType", request, service.PutArtifactTypeResponse).type_id
+            found = self._call("GetArtifactType", asked, service.GetArtifactTypeResponse, (NOT_FOUND,))
+        except MlmdError:
+            request = service.PutArtifactTypeRequest(artifact_type=pb.ArtifactType(name=RECORD_TYPE))
+            return self._call("PutArtifactType", request, service.PutArtifactTypeResponse).type_id
+        return found.artifact_type.id
 
     def _artifact(self, key: BaselineKey, run_id: str) -> pb.Artifact | None:
         artifact = self._named_artifact(key, run_id)
@@ -239,10 +244,12 @@ def _artifact_name(key: BaselineKey, run_id: str) -> str:
     return f"{key.name}/{hashlib.sha256(run_id.encode()).hexdigest()[:32]}"
 
 
-def _promoted_run_id(context: pb.Context | None) -> str:
-    if context is None or _PROMOTED_PROPERTY not in context.custom_properties:
-        return ""
-    return context.custom_properties[_PROMOTED_PROPERTY].string_value
+def _promotion(context: pb.Context | None) -> tuple[str, int]:
+    """The promoted run's id and the time of its promotion; empty and 0 when there is none."""
+    if context is None:
+        return "", 0
+    known = context.custom_properties
+    return known[_PROMOTED_PROPERTY].string_value, known[_PROMOTED_AT_PROPERTY].int_value
 
 
 def _read(artifact: pb.Artifact, key: BaselineKey, promoted_run_id: str) -> Record | None:

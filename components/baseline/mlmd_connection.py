@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     Response = TypeVar("Response", bound=Message)
 
-INVALID_ARGUMENT: Final = 3
 NOT_FOUND: Final = 5
 ALREADY_EXISTS: Final = 6
 ABORTED: Final = 10
@@ -47,12 +46,14 @@ class MlmdError(RuntimeError):
 class Connection(Protocol):
     """A way to the service."""
 
-    def call(self, method: str, request: Message, response_type: type[Response]) -> Response:
+    def call(
+        self, method: str, request: Message, response_type: type[Response], expected: tuple[int, ...] = ()
+    ) -> Response:
         """Calls a method of `ml_metadata.MetadataStoreService`.
 
         Raises:
-            MlmdError: The service answered with an error.
-            StoreUnavailable: The service cannot be reached or did not answer in time.
+            MlmdError: The service answered with one of the `expected` status codes.
+            StoreUnavailable: It cannot be reached, did not answer in time, or with another error.
         """
 
     def close(self) -> None:
@@ -65,14 +66,19 @@ class _Connection:
     send: Callable[[str, bytes], bytes]
     close: Callable[[], None]
 
-    def call(self, method: str, request: Message, response_type: type[Response]) -> Response:
+    def call(
+        self, method: str, request: Message, response_type: type[Response], expected: tuple[int, ...] = ()
+    ) -> Response:
+        encoded = request.SerializeToString()
         for attempt in range(_TRIES):
             try:
-                return response_type.FromString(self.send(method, request.SerializeToString()))
+                return response_type.FromString(self.send(method, encoded))
             except MlmdError as error:
+                if error.code in expected:
+                    raise
                 # Concurrent writers: sqlite's lock and MySQL's deadlocks both come back as ABORTED.
                 if error.code != ABORTED:
-                    raise
+                    raise StoreUnavailable(self.store, f"{method}: {error}") from error
                 reason = error.message
             time.sleep(random.uniform(0.5, 1.0) * min(0.01 * 2**attempt, 1.0))
         raise StoreUnavailable(self.store, f"gave way to other writers {_TRIES} times: {reason}")
@@ -82,8 +88,9 @@ def connect_sqlite(path: Path) -> Connection:
     """Opens MLMD on a sqlite file, which is created when missing.
 
     Raises:
-        InputError: The file cannot be written, or ml-metadata is not installed.
-        StoreUnavailable: The file is not one of MLMD's, or of another schema version.
+        InputError: The file cannot be written, is not one of MLMD's or of another schema version, or
+            ml-metadata is not installed.
+        StoreUnavailable: The file stays locked by others.
     """
     from model_load_test.components.baseline.mlmd_protos import metadata_store_pb2
 
@@ -185,6 +192,12 @@ def _open_embedded(service: Any, config: Message, store: str) -> Any:
             return service.CreateMetadataStore(config.SerializeToString(), b"")
         except RuntimeError as error:
             reason = str(error)
+        if "not a database" in reason:
+            raise InputError(FIELD, store, "name a file of ML Metadata, or one that does not exist yet")
+        if "library version" in reason:
+            raise InputError(
+                FIELD, store, f"migrate the database with ml-metadata, or name another one: {reason}"
+            )
         time.sleep(random.uniform(0.5, 1.0) * min(0.01 * 2**attempt, 0.2))
     raise StoreUnavailable(store, reason)
 

@@ -39,10 +39,16 @@ class BaselineStore(Protocol):
     """
 
     def latest(self, key: BaselineKey, n: int = 20) -> list[Record]:
-        """The newest passing runs of a key, newest first, at most `n`."""
+        """The newest passing runs of a key, newest first, at most `n`.
+
+        MLMD orders runs by the time of recording, a file store by the time of measuring.
+        """
 
     def history(self, key: BaselineKey, n: int | None = None) -> list[Record]:
         """The newest runs of a key whatever their verdict, newest first, all unless `n` is given."""
+
+    def find(self, key: BaselineKey, run_id: str) -> Record | None:
+        """One run of a key, whatever its verdict."""
 
     def promoted(self, key: BaselineKey) -> Record | None:
         """The run that was made the reference of its key last."""
@@ -61,7 +67,7 @@ class BaselineStore(Protocol):
         """
 
     def promote(self, key: BaselineKey, run_id: str, at_ns: int) -> None:
-        """Makes a passing run the reference of its key.
+        """Makes a passing run the reference of its key, unless another one was promoted later.
 
         Raises:
             InputError: The key has no such run, or the run did not pass.
