@@ -1,0 +1,169 @@
+"""The candidate alone, against what earlier passing runs of the same key measured.
+
+A prediction interval for one more run (Hahn and Meeker, Statistical Intervals, section 4.8):
+x > mean + t(K-1, 1-alpha/m) s sqrt(1 + 1/K) on ln(value). Run-to-run noise of tail percentiles is
+so large (measured: 24 % for p95, 52 % for p99) that this may fail a candidate, but passes no tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, exp, isfinite, log, log1p, sqrt
+from typing import Final
+
+import numpy as np
+
+from model_load_test.components.gate import wording
+from model_load_test.components.gate.blocks import ArmBlocks
+from model_load_test.components.gate.paired import LEAST_ABOVE_IN_AN_ARM, QUANTILES
+from model_load_test.components.gate.spec import GateSpec
+from model_load_test.components.gate.verdict import MetricVerdict, ObjectiveVerdict, Outcome, Verdict
+from model_load_test.components.results.checks import Check
+
+LEAST_RUNS: Final = 5
+"""Earlier runs needed for a prediction interval."""
+TAILS: Final = ("p95", "p99")
+"""Never passed by a stored baseline."""
+
+
+def observe(candidate: ArmBlocks) -> dict[str, float]:
+    """The values of the candidate over all its measured rows, as a history holds them.
+
+    Returns:
+        `mean`, `p50`, `p95`, `p99` in seconds, `errors` as a share, `goodput` per second; without
+        those that cannot be computed.
+    """
+    values = {"errors": float(candidate.failures.sum() / candidate.requests.sum())}
+    goodput = candidate.goodput()
+    if np.isfinite(goodput).any():
+        values["goodput"] = float(goodput[np.isfinite(goodput)].mean())
+    size = candidate.latencies.size
+    if size:
+        values["mean"] = float(candidate.latencies.mean())
+        for metric, q in QUANTILES.items():
+            if size * (1 - q) >= LEAST_ABOVE_IN_AN_ARM - 1e-9:
+                rank = max(1, ceil(q * size - 1e-9)) - 1
+                values[metric] = float(np.partition(candidate.latencies, rank)[rank])
+    return values
+
+
+def without_baseline(
+    candidate: ArmBlocks,
+    spec: GateSpec,
+    objectives: tuple[ObjectiveVerdict, ...],
+    checks: tuple[Check, ...],
+) -> Verdict:
+    """NO_BASELINE with the candidate's own values, or FAIL if it misses an objective."""
+    observed = observe(candidate)
+    metrics = {
+        metric: MetricVerdict(
+            "REFUSED", spec.margin(metric), 0, candidate=observed.get(metric), note="no baseline"
+        )
+        for metric in spec.margins
+    }
+    missed = wording.objective_sentences(objectives, "FAIL")
+    recorded = "There is no baseline to compare with; this run can be recorded as the first one."
+    return Verdict(
+        verdict="FAIL" if missed else "NO_BASELINE",
+        reasons=(*missed, recorded, *wording.objective_sentences(objectives, "INCONCLUSIVE")),
+        judgement="none",
+        metrics=metrics,
+        objectives=objectives,
+        alpha=spec.alpha,
+        noise_floor=spec.noise_floor,
+        checks=checks,
+    )
+
+
+def judge_against(
+    history: Sequence[Mapping[str, float]],
+    candidate: ArmBlocks,
+    spec: GateSpec,
+    objectives: tuple[ObjectiveVerdict, ...],
+    checks: tuple[Check, ...],
+) -> Verdict:
+    """Judges the candidate against the prediction interval of its history."""
+    observed = observe(candidate)
+    metrics = {
+        metric: _judge_metric(metric, observed.get(metric), _past(metric, history), spec)
+        for metric in spec.margins
+    }
+    outcomes = [*(found.verdict for found in metrics.values()), *(found.verdict for found in objectives)]
+    outcome: Outcome = "INCONCLUSIVE"
+    if "FAIL" in outcomes:
+        outcome = "FAIL"
+    elif set(outcomes) == {"PASS"}:
+        outcome = "PASS"
+    return Verdict(
+        verdict=outcome,
+        reasons=tuple(_reasons(outcome, metrics, objectives, len(history))),
+        judgement="historical",
+        metrics=metrics,
+        objectives=objectives,
+        alpha=spec.alpha,
+        noise_floor=spec.noise_floor,
+        checks=checks,
+    )
+
+
+def _past(metric: str, history: Sequence[Mapping[str, float]]) -> list[float]:
+    least = -1.0 if metric == "errors" else 0.0
+    return [run[metric] for run in history if metric in run and isfinite(run[metric]) and run[metric] > least]
+
+
+def _judge_metric(metric: str, value: float | None, past: list[float], spec: GateSpec) -> MetricVerdict:
+    margin = spec.margin(metric)
+    if value is None:
+        return MetricVerdict("REFUSED", margin, len(past), note="too few successful requests")
+    if len(past) < LEAST_RUNS:
+        note = f"{len(past)} earlier runs hold this metric; {LEAST_RUNS} are needed"
+        return MetricVerdict("INCONCLUSIVE", margin, len(past), candidate=value, note=note)
+    from scipy.special import stdtr, stdtrit
+
+    if metric == "errors":
+        sign, scale, limit = 1.0, np.array(past), margin
+        shift = value - float(scale.mean())
+    else:
+        sign, scale, limit = (-1.0 if metric == "goodput" else 1.0), np.log(past), log1p(margin)
+        shift = sign * (log(max(value, 1e-9)) - float(scale.mean()))
+    runs = len(past)
+    spread = float(scale.std(ddof=1)) * sqrt(1 + 1 / runs)
+    half = float(stdtrit(runs - 1, 1 - spec.alpha)) * spread
+    p = float(stdtr(runs - 1, -shift / spread)) if spread else float(shift <= 0)
+    p_adjusted = min(1.0, p * len(spec.margins))
+    fails = p_adjusted <= spec.alpha and shift >= limit
+    passes = shift + half < limit and metric not in TAILS
+    ends = sorted(sign * end for end in (shift - half, shift + half))
+    shown = (sign * shift, *ends) if metric == "errors" else tuple(exp(v) for v in (sign * shift, *ends))
+    return MetricVerdict(
+        "FAIL" if fails else "PASS" if passes else "INCONCLUSIVE",
+        margin,
+        runs,
+        ratio=shown[0],
+        lower=shown[1],
+        upper=shown[2],
+        p_holm=p_adjusted,
+        candidate=value,
+        baseline=float(scale.mean()) if metric == "errors" else exp(float(scale.mean())),
+        faster=metric != "errors" and shift + half < 0,
+        note="a stored baseline never passes a tail percentile" if metric in TAILS and not fails else "",
+    )
+
+
+def _reasons(
+    outcome: Outcome,
+    metrics: Mapping[str, MetricVerdict],
+    objectives: Sequence[ObjectiveVerdict],
+    runs: int,
+) -> list[str]:
+    if outcome == "FAIL":
+        return [*wording.failing(metrics), *wording.objective_sentences(objectives, "FAIL")]
+    if outcome == "PASS":
+        return [f"The candidate is inside the margins of {runs} earlier runs."]
+    return [
+        f"A stored baseline ({runs} earlier runs) cannot prove the candidate sound; "
+        "deploy the old model again and load both together.",
+        *wording.undecided(metrics),
+        *wording.objective_sentences(objectives, "INCONCLUSIVE"),
+        *wording.refused(metrics),
+    ]

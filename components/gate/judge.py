@@ -1,0 +1,169 @@
+"""From the results table alone to the verdict; the load room's stop rule and the offline judge are this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+import numpy as np
+import pyarrow as pa
+
+from model_load_test.components.gate import historical, paired, wording
+from model_load_test.components.gate.blocks import ArmBlocks, Pairs, overlapping, pair, read_arms
+from model_load_test.components.gate.objectives import judge_objectives
+from model_load_test.components.gate.spec import GateSpec
+from model_load_test.components.gate.verdict import MetricVerdict, ObjectiveVerdict, Outcome, Verdict
+from model_load_test.components.results.checks import Check
+
+LEAST_PAIRS = 5
+"""Fewer pairs have no bound at any usable alpha (2^-5 = 0.03)."""
+
+
+def judge(
+    table: pa.Table,
+    spec: GateSpec,
+    *,
+    checks: Sequence[Check] = (),
+    history: Sequence[Mapping[str, float]] = (),
+) -> Verdict:
+    """Judges a run.
+
+    Both arms: paired judgement. Only the candidate: against `history` where there is one, else
+    NO_BASELINE. A check whose consequence is INVALID beats everything. FAIL if any metric or
+    objective fails, PASS if all of them pass, else INCONCLUSIVE.
+
+    Args:
+        table: The results table; rows with `block == -1` are warm-up and ignored.
+        spec: Margins, alpha, looks and objectives.
+        checks: Findings about the measurement, from `results` and from loading.
+        history: Per earlier passing run of the same key its `mean`, `p50`, `p95`, `p99` in
+            seconds, `errors` as a share and `goodput` per second, as `MetricVerdict.candidate`
+            has them; newest or oldest first.
+
+    Raises:
+        ResultsTableError: The table lacks a column or holds values that are not measurements.
+    """
+    arms = read_arms(table)
+    findings = (*checks, *_table_checks(arms))
+    invalid = tuple(check.detail for check in findings if check.consequence == "INVALID")
+    if invalid:
+        return _plain("INVALID", invalid, spec, findings)
+    candidate, baseline = arms["candidate"], arms.get("baseline")
+    if baseline is not None:
+        return _judge_pairs(candidate, baseline, spec, findings)
+    alpha = spec.alpha_at(candidate.numbers.size)
+    objectives = judge_objectives(spec.objectives, candidate, alpha)
+    if history:
+        return historical.judge_against(history, candidate, spec, objectives, findings)
+    return historical.without_baseline(candidate, spec, objectives, findings)
+
+
+def _judge_pairs(
+    candidate: ArmBlocks, baseline: ArmBlocks, spec: GateSpec, checks: tuple[Check, ...]
+) -> Verdict:
+    pairs = pair(candidate, baseline, spec.requests_per_block)
+    alpha = spec.alpha_at(pairs.count + pairs.void)
+    objectives = judge_objectives(spec.objectives, candidate, alpha)
+    if pairs.count == 0:
+        return _plain(
+            "INVALID",
+            ("No pair of blocks is complete in both arms; load both arms over the same blocks.",),
+            spec,
+            checks,
+        )
+    findings = paired.find(pairs, spec, alpha)
+    metrics = paired.decide(findings, spec, alpha)
+    outcome = _combined(metrics, objectives, pairs)
+    wanted = paired.pairs_wanted(findings, metrics, alpha) if outcome == "INCONCLUSIVE" else None
+    usual_requests = float(np.median(pairs.baseline.requests))
+    effects = {f.metric: paired.detectable_effect(f, alpha, len(findings)) for f in findings}
+    return Verdict(
+        verdict=outcome,
+        reasons=tuple(_reasons(outcome, metrics, objectives, pairs, wanted)),
+        metrics=metrics,
+        objectives=objectives,
+        pairs=pairs.count,
+        pairs_wanted=wanted,
+        requests_wanted=None if wanted is None else ceil(wanted * usual_requests),
+        alpha=spec.alpha,
+        detectable_effect={metric: effect for metric, effect in effects.items() if effect is not None},
+        noise_floor=spec.noise_floor,
+        checks=checks,
+    )
+
+
+def _combined(
+    metrics: Mapping[str, MetricVerdict], objectives: Sequence[ObjectiveVerdict], pairs: Pairs
+) -> Outcome:
+    outcomes = [*(found.verdict for found in metrics.values()), *(found.verdict for found in objectives)]
+    if "FAIL" in outcomes:
+        return "FAIL"
+    # A refused tail percentile leaves the rest to decide; with everything refused nothing is known.
+    decided = "PASS" in outcomes and "INCONCLUSIVE" not in outcomes and pairs.count >= LEAST_PAIRS
+    return "PASS" if decided else "INCONCLUSIVE"
+
+
+def _reasons(
+    outcome: Outcome,
+    metrics: Mapping[str, MetricVerdict],
+    objectives: Sequence[ObjectiveVerdict],
+    pairs: Pairs,
+    wanted: int | None,
+) -> list[str]:
+    if outcome == "FAIL":
+        decisive = [*wording.failing(metrics), *wording.objective_sentences(objectives, "FAIL")]
+    elif outcome == "PASS":
+        decisive = [*wording.passing(metrics, pairs.count), *wording.faster(metrics)]
+    else:
+        decisive = [
+            *wording.undecided(metrics),
+            *wording.objective_sentences(objectives, "INCONCLUSIVE"),
+            _advice(wanted, pairs),
+        ]
+    return [*decisive, *wording.refused(metrics), *_left_out(pairs)]
+
+
+def _advice(wanted: int | None, pairs: Pairs) -> str:
+    if pairs.count < LEAST_PAIRS:
+        return f"{pairs.count} complete pairs of blocks decide nothing; measure at least 15."
+    if wanted is None:
+        return "More load would not decide it: the difference is too near to what is allowed."
+    return f"About {wanted} further pairs of blocks would probably decide it."
+
+
+def _left_out(pairs: Pairs) -> list[str]:
+    if not pairs.void:
+        return []
+    return [f"{pairs.void} of {pairs.count + pairs.void} blocks were left out: too few requests in an arm."]
+
+
+def _table_checks(arms: Mapping[str, ArmBlocks]) -> list[Check]:
+    if "candidate" not in arms:
+        held = "only baseline rows" if arms else "no measured rows"
+        return [_invalid("no-candidate", f"The table holds {held}; load the candidate too.")]
+    found = []
+    for arm, blocks in arms.items():
+        if blocks.doubled:
+            detail = f"Most rows of the {arm} stand in the table twice; merge each file once."
+            found.append(_invalid("duplicated-blocks", detail))
+        elif overlapping(blocks):
+            detail = f"Blocks of the {arm} overlap in time: the table mixes several runs; judge each alone."
+            found.append(_invalid("overlapping-blocks", detail))
+    if "baseline" in arms and not arms["baseline"].latencies.size:
+        found.append(_invalid("baseline-failed", "Every request to the baseline failed; mend the baseline."))
+    return found
+
+
+def _invalid(code: str, detail: str) -> Check:
+    return Check(code=code, detail=detail, consequence="INVALID")
+
+
+def _plain(outcome: Outcome, reasons: tuple[str, ...], spec: GateSpec, checks: tuple[Check, ...]) -> Verdict:
+    return Verdict(
+        verdict=outcome,
+        reasons=reasons,
+        judgement="none",
+        alpha=spec.alpha,
+        noise_floor=spec.noise_floor,
+        checks=checks,
+    )

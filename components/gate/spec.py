@@ -1,0 +1,168 @@
+"""What the gate demands: margins, error rate, objectives, policies. Parsed once, validated once."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+
+from model_load_test.components.errors import InputError
+from model_load_test.components.gate.objectives import parse_objective
+
+Policy = Literal["fail", "warn", "pass"]
+
+DEFAULT_MARGINS: Final[dict[str, float]] = {
+    "mean": 0.05,
+    "p50": 0.05,
+    "p95": 0.10,
+    "p99": 0.25,
+    "errors": 0.001,
+    "goodput": 0.05,
+}
+"""In the order they are reported. Relative, but for `errors`: an absolute share of the requests."""
+
+NOISE_FLOOR_MULTIPLE: Final = 2.0
+"""A margin is never below this many A/A standard deviations of ln(ratio)."""
+
+
+class GateSpecError(InputError):
+    """A gate spec that cannot be judged by."""
+
+
+class GateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a verdict depends on beside the results table."""
+
+    margins: dict[str, float] = msgspec.field(default_factory=DEFAULT_MARGINS.copy)
+    """Allowed excess of the candidate; only the metrics named here are judged."""
+    alpha: float = 0.05
+    """One-sided error probability of the whole run, over all its looks."""
+    objectives: tuple[str, ...] = ()
+    """Absolute service-level objectives such as `p99_ms<=50`."""
+    looks: tuple[int, ...] = (15, 30, 60)
+    """Numbers of pairs at which the run may stop; equal to the load spec's."""
+    requests_per_block: float = 0.0
+    """Planned requests of a block and arm, from the load spec; 0 when unknown."""
+    noise_floor: dict[str, float] = {}
+    """Per metric the A/A standard deviation of ln(ratio) on this infrastructure."""
+    on_inconclusive: Policy = "fail"
+    """What `enforce_gate` does with INCONCLUSIVE."""
+    on_no_baseline: Policy = "warn"
+    """What `enforce_gate` does with NO_BASELINE."""
+
+    def margin(self, metric: str) -> float:
+        """The margin in force: the one demanded, or twice the noise floor where that is larger."""
+        return max(self.margins[metric], NOISE_FLOOR_MULTIPLE * self.noise_floor.get(metric, 0.0))
+
+    def alpha_at(self, pairs: int) -> float:
+        """The part of `alpha` that a judgement of so many pairs may spend.
+
+        Alpha is spent in proportion to the pairs (0.0125, 0.0125, 0.025 over 15, 30, 60), so the
+        chance of any false decision over all looks is at most `alpha` by Bonferroni's inequality.
+        A number of pairs between two looks is judged with the share of the later one.
+        """
+        previous = 0
+        for look in self.looks:
+            if pairs <= look or look == self.looks[-1]:
+                return self.alpha * (look - previous) / self.looks[-1]
+            previous = look
+        raise AssertionError("a spec has at least one look")
+
+
+def parse_gate_spec(values: Mapping[str, Any]) -> GateSpec:
+    """Parses and validates a gate spec; what is not given takes its default.
+
+    `margins` is merged over the defaults; a margin of None (or "off") takes the metric out of the
+    judgement. Integers are taken for floats and lists for tuples.
+
+    Raises:
+        GateSpecError: A field is unknown, of the wrong type or out of range.
+    """
+    _refuse_unknown("", values, GateSpec.__struct_fields__)
+    completed = dict(values)
+    for policy in ("on_inconclusive", "on_no_baseline"):
+        if policy in completed:
+            choices = get_args(Policy)
+            _require(
+                completed[policy] in choices,
+                policy,
+                completed[policy],
+                f"choose one of {', '.join(choices)}",
+            )
+    completed["margins"] = _merged_margins(completed.get("margins") or {})
+    try:
+        spec = msgspec.convert(completed, GateSpec, strict=True)
+    except msgspec.ValidationError as error:
+        raise GateSpecError(
+            "gate spec", dict(values), f"mend the field that is named here: {error}"
+        ) from None
+    _validate(spec)
+    return spec
+
+
+def _merged_margins(given: object) -> dict[str, object]:
+    if not isinstance(given, Mapping):
+        raise GateSpecError("margins", given, 'give a mapping such as {"p95": 0.08}')
+    _refuse_unknown("margins.", given, DEFAULT_MARGINS)
+    merged = {metric: given.get(metric, default) for metric, default in DEFAULT_MARGINS.items()}
+    return {metric: margin for metric, margin in merged.items() if margin is not None and margin != "off"}
+
+
+def _validate(spec: GateSpec) -> None:
+    _require(
+        bool(spec.margins) or bool(spec.objectives),
+        "margins",
+        spec.margins,
+        "leave at least one metric on, or give an objective",
+    )
+    for metric, margin in spec.margins.items():
+        _require(
+            math.isfinite(margin) and 0 < margin < 10,
+            f"margins.{metric}",
+            margin,
+            "give the allowed excess as a share above 0, such as 0.05 for 5 %",
+        )
+    _require(
+        0 < spec.alpha < 0.5,
+        "alpha",
+        spec.alpha,
+        "give an error probability above 0 and below 0.5, such as 0.05",
+    )
+    _require(
+        bool(spec.looks) and all(a < b for a, b in zip((0, *spec.looks), spec.looks, strict=False)),
+        "looks",
+        spec.looks,
+        "give rising numbers of pairs, such as [15, 30, 60]",
+    )
+    _require(
+        math.isfinite(spec.requests_per_block) and spec.requests_per_block >= 0,
+        "requests_per_block",
+        spec.requests_per_block,
+        "give the planned requests of a block and arm, or 0 when unknown",
+    )
+    _refuse_unknown("noise_floor.", spec.noise_floor, DEFAULT_MARGINS)
+    for metric, deviation in spec.noise_floor.items():
+        _require(
+            math.isfinite(deviation) and 0 <= deviation < 5,
+            f"noise_floor.{metric}",
+            deviation,
+            "give a standard deviation of ln(ratio) from 0 to 5, as `calibrate` stores it",
+        )
+    for objective in spec.objectives:
+        parse_objective(objective)
+
+
+def _refuse_unknown(prefix: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    names = list(known)
+    for field in given:
+        if field not in names:
+            near = difflib.get_close_matches(str(field), names, n=1)
+            remedy = f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(names)}"
+            raise GateSpecError(f"{prefix}{field}", given[field], f"no such name in a gate spec; {remedy}")
+
+
+def _require(holds: bool, field: str, value: object, remedy: str) -> None:
+    if not holds:
+        raise GateSpecError(field, value, remedy)
