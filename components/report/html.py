@@ -1,0 +1,278 @@
+"""The run as one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jinja2
+import msgspec
+from markupsafe import Markup
+
+from model_load_test.components.report.figures import (
+    distribution_figure,
+    forest_figures,
+    history_figure,
+    tail_figure,
+    time_figures,
+)
+from model_load_test.components.report.model import RunReport
+from model_load_test.components.report.wording import (
+    ABSENT,
+    METRIC_TITLES,
+    OUTCOMES,
+    format_change,
+    format_count,
+    format_difference,
+    format_level,
+    format_margin,
+    format_rate,
+    format_seconds,
+    format_share,
+    interval,
+    metric_title,
+    present,
+)
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_ARM_ROWS = ("mean", "p50", "p90", "p95", "p99", "p999", "max")
+_WEB_SCHEMES = ("", "http", "https")
+_CONSEQUENCE_ORDER = {"INVALID": 0, "WARNING": 1, "INFO": 2}
+
+
+class Tile(msgspec.Struct, frozen=True):
+    """One of the figures at the top of the page."""
+
+    title: str
+    value: str
+    detail: str = ""
+
+
+class FactRow(msgspec.Struct, frozen=True):
+    """One line of a table of facts; `differs` when the arms do not agree."""
+
+    name: str
+    values: tuple[str, ...]
+    differs: bool = False
+
+
+def render_page(report: RunReport) -> str:
+    """The report as one self-contained HTML document; no part of it asks the network for anything."""
+    page = _environment().get_template("report.html.jinja")
+    return page.render(
+        report=report,
+        verdict=report.verdict,
+        outcome=OUTCOMES[report.verdict.verdict],
+        style=report.verdict.verdict.lower().replace("_", "-"),
+        title=_title(report),
+        subtitle=_subtitle(report),
+        tiles=_tiles(report),
+        forests=forest_figures(report.verdict),
+        metrics=_metric_rows(report),
+        time_figures=time_figures(report),
+        shape_figures=[
+            figure for figure in (distribution_figure(report), tail_figure(report)) if figure is not None
+        ],
+        history=history_figure(report),
+        arms=list(report.arms),
+        request_rows=_request_rows(report),
+        failures=_failures(report),
+        checks=sorted(report.verdict.checks, key=lambda check: _CONSEQUENCE_ORDER[check.consequence]),
+        fingerprint_arms=list(report.fingerprints),
+        fingerprint_rows=_fingerprint_rows(report),
+        load_facts=_facts(report.load_spec),
+        payload_facts=_facts(report.payload),
+        links=[(name, target, _is_web_address(target)) for name, target in report.links.items()],
+        wanted=_wanted(report),
+        data=_data(report),
+        text=_asset,
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        count=format_count, seconds=format_seconds, share=format_share, change=format_change, moment=_moment
+    )
+    return environment
+
+
+def _asset(name: str) -> Markup:
+    """A style sheet or script of ours, put into the page as it stands."""
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _data(report: RunReport) -> Markup:
+    """`report.json` for a script element: no `<` is left that could end it."""
+    text = msgspec.json.encode(report).decode()
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _title(report: RunReport) -> str:
+    candidate = report.models.get("candidate")
+    word = OUTCOMES[report.verdict.verdict].word
+    return f"{word} \N{MIDDLE DOT} {candidate.name if candidate else 'load test'}"
+
+
+def _subtitle(report: RunReport) -> str:
+    names = [
+        f"{model.name} {model.version}".strip()
+        for arm in ("candidate", "baseline")
+        if (model := report.models.get(arm))
+    ]
+    return " against ".join(names)
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%d %b %Y, %H:%M} {moment:%Z}".strip()
+
+
+def _tiles(report: RunReport) -> list[Tile]:
+    tiles = []
+    for name in ("p50", "p95", "p99"):
+        metric = report.verdict.metrics.get(name)
+        level = _latency(report, "candidate", name)
+        if metric is not None and present(metric.ratio):
+            against = f"{format_level(name, metric.candidate)}, was {format_level(name, metric.baseline)}"
+            tiles.append(Tile(f"{metric_title(name)} latency", format_change(metric.ratio), against))
+        elif level is not None:
+            tiles.append(Tile(f"{metric_title(name)} latency", format_seconds(level), "candidate"))
+    candidate = report.arms.get("candidate")
+    if candidate is not None:
+        failed = candidate.requests - candidate.ok
+        tiles.append(
+            Tile(
+                "Failed requests",
+                format_share(candidate.error_share),
+                f"{format_count(failed)} of {format_count(candidate.requests)}",
+            )
+        )
+        offered = report.load_spec.get("rate_rps")
+        tiles.append(
+            Tile(
+                "Achieved rate",
+                format_rate(candidate.achieved_rps),
+                f"of {format_rate(offered)} offered, per arm" if offered else "per arm",
+            )
+        )
+    return tiles
+
+
+def _latency(report: RunReport, arm: str, name: str) -> float | None:
+    summary = report.arms.get(arm)
+    return summary.latency_seconds.get(name) if summary else None
+
+
+def _wanted(report: RunReport) -> str:
+    verdict = report.verdict
+    if verdict.verdict != "INCONCLUSIVE" or not verdict.pairs_wanted:
+        return ""
+    requests = (
+        f", about {format_count(verdict.requests_wanted)} more requests per arm"
+        if verdict.requests_wanted
+        else ""
+    )
+    return f"{format_count(verdict.pairs_wanted)} more pairs of blocks{requests}"
+
+
+def _metric_rows(report: RunReport) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": metric_title(name),
+            "candidate": format_level(name, metric.candidate),
+            "baseline": format_level(name, metric.baseline),
+            "difference": format_difference(name, metric.ratio),
+            "interval": interval(name, metric),
+            "margin": format_margin(name, metric.margin),
+            "p": ABSENT if metric.p_holm is None else f"{metric.p_holm:.2g}",
+            "n": metric.n,
+            "detectable": format_change(1 + report.verdict.detectable_effect[name])
+            if name in report.verdict.detectable_effect
+            else ABSENT,
+            "verdict": metric.verdict,
+            "faster": metric.faster,
+            "note": metric.note,
+        }
+        for name, metric in report.verdict.metrics.items()
+    ]
+
+
+def _request_rows(report: RunReport) -> list[FactRow]:
+    arms = list(report.arms.values())
+    rows = [
+        FactRow("Requests", tuple(format_count(arm.requests) for arm in arms)),
+        FactRow("Succeeded", tuple(format_count(arm.ok) for arm in arms)),
+        FactRow(
+            "Failed",
+            tuple(f"{format_count(arm.requests - arm.ok)} ({format_share(arm.error_share)})" for arm in arms),
+        ),
+        FactRow("Achieved rate", tuple(format_rate(arm.achieved_rps) for arm in arms)),
+    ]
+    for name in _ARM_ROWS:
+        if any(name in arm.latency_seconds for arm in arms):
+            rows.append(
+                FactRow(
+                    METRIC_TITLES[name], tuple(format_seconds(arm.latency_seconds.get(name)) for arm in arms)
+                )
+            )
+    return rows
+
+
+def _failures(report: RunReport) -> list[FactRow]:
+    """Each error text with its count per arm, the most frequent first."""
+    arms = list(report.arms.values())
+    totals: dict[str, int] = {}
+    for arm in arms:
+        for error, count in arm.errors.items():
+            totals[error] = totals.get(error, 0) + count
+    return [
+        FactRow(error, tuple(format_count(arm.errors.get(error, 0)) for arm in arms))
+        for error in sorted(totals, key=lambda error: -totals[error])
+    ]
+
+
+def _fingerprint_rows(report: RunReport) -> list[FactRow]:
+    columns = list(report.fingerprints.values())
+    names = list(dict.fromkeys(name for facts in columns for name in facts))
+    rows = []
+    for name in names:
+        values = tuple(facts.get(name, ABSENT) for facts in columns)
+        rows.append(FactRow(name.replace("_", " "), values, len(set(values)) > 1))
+    return rows
+
+
+def _facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name.replace("_", " "), _fact(value)) for name, value in values.items() if value not in ("", None)
+    ]
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_fact(part) for part in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_fact(part)}" for name, part in value.items())
+    return str(value)
+
+
+def _is_web_address(target: str) -> bool:
+    """Whether a link may be followed: a page of the web or a file beside this one, never a script."""
+    try:
+        return urlsplit(target).scheme.lower() in _WEB_SCHEMES and not target.lstrip().startswith("//")
+    except ValueError:
+        return False

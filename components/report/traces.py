@@ -1,0 +1,216 @@
+"""A results table condensed to what a page can draw: latency over time and its distribution.
+
+The condensed values are part of `report.json`, so that any page can be drawn again without the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+ARMS: Final = ("candidate", "baseline")
+MAX_POINTS: Final = 120
+"""Points an arm may have in a series; longer runs put neighbouring blocks together."""
+_BINS: Final = 90
+_NANOSECONDS: Final = 1e9
+# Dense where tails are: each next share halves what is left above it.
+_SHARES: Final = (
+    *(step / 50 for step in range(45)),
+    *(
+        0.9,
+        0.92,
+        0.94,
+        0.95,
+        0.96,
+        0.97,
+        0.98,
+        0.985,
+        0.99,
+        0.9925,
+        0.995,
+        0.9975,
+        0.999,
+        0.9995,
+        0.9999,
+        1.0,
+    ),
+)
+
+Numbers = npt.NDArray[Any]
+
+
+class SeriesPoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one arm answered in one stretch of time: a block, or neighbouring blocks."""
+
+    arm: str
+    start_seconds: float
+    """Since the first request of the run."""
+    end_seconds: float
+    requests: int
+    failed: int
+    p50_seconds: float | None = None
+    """Over the requests that succeeded; absent when none did."""
+    p95_seconds: float | None = None
+    block: int | None = None
+    """The first block of the stretch; absent while warming up or where the rows know no blocks."""
+    warmup: bool = False
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """Latencies of the requests that succeeded, in bins of equal width on a log axis."""
+
+    edges_seconds: tuple[float, ...]
+    shares: dict[str, tuple[float, ...]]
+    """Per arm the share of its requests in each bin; one fewer than there are edges."""
+
+
+class QuantileCurve(msgspec.Struct, frozen=True):
+    """Latency of the requests that succeeded at each share, by nearest rank."""
+
+    shares: tuple[float, ...]
+    seconds: dict[str, tuple[float, ...]]
+
+
+class _Rows(msgspec.Struct, frozen=True):
+    """The columns the condensing needs, as arrays."""
+
+    candidate: Numbers
+    block: Numbers
+    sent_at_seconds: Numbers
+    latency_seconds: Numbers
+    ok: Numbers
+
+
+def latency_series(table: pa.Table, block_seconds: float | None = None) -> tuple[SeriesPoint, ...]:
+    """Median and p95 per block and arm, at most `MAX_POINTS` an arm, in the order of time.
+
+    Rows that know no blocks (all in one) are cut into stretches of equal time instead.
+
+    Args:
+        table: A results table.
+        block_seconds: Length of a block, by which the warm-up is cut; by default one second.
+    """
+    if not table.num_rows:
+        return ()
+    rows = _rows(table)
+    measured = rows.block >= 0
+    stretch = np.zeros(table.num_rows, dtype=np.int64)
+    blocks = np.unique(rows.block[measured])
+    knows_blocks = blocks.size > 1
+    merged = 1
+    if knows_blocks:
+        merged = -(-int(blocks[-1] + 1) // MAX_POINTS)
+        stretch[measured] = rows.block[measured] // merged
+    elif measured.any():
+        seconds = rows.sent_at_seconds[measured]
+        width = max(float(seconds.max() - seconds.min()) / 60, 1e-9)
+        stretch[measured] = np.minimum((seconds - seconds.min()) // width, 59).astype(np.int64)
+    warmup = rows.sent_at_seconds[~measured]
+    if warmup.size:
+        stretch[~measured] = _warmup_stretches(warmup, block_seconds or 1.0)
+    points = [
+        _point(rows, chosen, block=int(stretch[chosen[0]]) * merged if knows_blocks else None)
+        for chosen in _groups(rows.candidate, measured, stretch)
+    ]
+    return tuple(sorted(points, key=lambda point: (point.start_seconds, point.arm)))
+
+
+def latency_histogram(table: pa.Table) -> Histogram | None:
+    """The latency distribution of each arm on shared bins; nothing when no request succeeded."""
+    latencies = _measured_latencies(table)
+    if not latencies:
+        return None
+    everything = np.concatenate(list(latencies.values()))
+    # The last permille at either end would squeeze what matters; it is clipped into the outer bins.
+    low, high = np.quantile(everything, (0.0005, 0.9995), method="inverted_cdf")
+    low, high = max(float(low) * 0.9, 1e-9), float(high) * 1.1
+    edges = np.geomspace(low, max(high, low * 1.5), _BINS + 1)
+    shares = {
+        arm: np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / values.size
+        for arm, values in latencies.items()
+    }
+    return Histogram(_rounded(edges), {arm: _rounded(share) for arm, share in shares.items()})
+
+
+def latency_quantiles(table: pa.Table) -> QuantileCurve | None:
+    """The quantile curve of each arm; nothing when no request succeeded."""
+    latencies = _measured_latencies(table)
+    if not latencies:
+        return None
+    return QuantileCurve(
+        _SHARES,
+        {
+            arm: _rounded(np.quantile(values, _SHARES, method="inverted_cdf"))
+            for arm, values in latencies.items()
+        },
+    )
+
+
+def _rows(table: pa.Table) -> _Rows:
+    sent_at_ns = table.column("sent_at_ns").to_numpy()
+    return _Rows(
+        candidate=_is_candidate(table),
+        block=table.column("block").to_numpy(),
+        sent_at_seconds=(sent_at_ns - sent_at_ns.min()) / _NANOSECONDS,
+        latency_seconds=table.column("latency_ns").to_numpy() / _NANOSECONDS,
+        ok=table.column("ok").to_numpy(),
+    )
+
+
+def _is_candidate(table: pa.Table) -> Numbers:
+    arms = table.column("arm").cast(pa.string()).to_numpy()
+    return np.asarray(arms == "candidate")
+
+
+def _measured_latencies(table: pa.Table) -> dict[str, Numbers]:
+    if not table.num_rows:
+        return {}
+    rows = _rows(table)
+    counted = rows.ok & (rows.block >= 0)
+    per_arm = {
+        "candidate": rows.latency_seconds[counted & rows.candidate],
+        "baseline": rows.latency_seconds[counted & ~rows.candidate],
+    }
+    return {arm: values for arm, values in per_arm.items() if values.size}
+
+
+def _warmup_stretches(sent_at_seconds: Numbers, block_seconds: float) -> Numbers:
+    since = sent_at_seconds - sent_at_seconds.min()
+    width = max(block_seconds, float(since.max()) / 20, 1e-9)
+    return np.asarray((since // width).astype(np.int64))
+
+
+def _groups(candidate: Numbers, measured: Numbers, stretch: Numbers) -> Iterator[Numbers]:
+    """Row indices of each combination of arm, phase and stretch."""
+    order = np.lexsort((stretch, measured, candidate))
+    keys = np.stack((candidate[order], measured[order], stretch[order]))
+    starts = np.flatnonzero((keys[:, 1:] != keys[:, :-1]).any(axis=0)) + 1
+    yield from np.split(order, starts)
+
+
+def _point(rows: _Rows, chosen: Numbers, block: int | None) -> SeriesPoint:
+    warmup = bool(rows.block[chosen[0]] < 0)
+    ok = rows.ok[chosen]
+    latencies = rows.latency_seconds[chosen][ok]
+    sent_at = rows.sent_at_seconds[chosen]
+    p50, p95 = np.quantile(latencies, (0.5, 0.95), method="inverted_cdf") if latencies.size else (None, None)
+    return SeriesPoint(
+        arm="candidate" if rows.candidate[chosen[0]] else "baseline",
+        start_seconds=round(float(sent_at.min()), 3),
+        end_seconds=round(float(sent_at.max()), 3),
+        requests=int(chosen.size),
+        failed=int(chosen.size - ok.sum()),
+        p50_seconds=None if p50 is None else round(float(p50), 9),
+        p95_seconds=None if p95 is None else round(float(p95), 9),
+        block=None if warmup else block,
+        warmup=warmup,
+    )
+
+
+def _rounded(values: Numbers) -> tuple[float, ...]:
+    return tuple(float(f"{value:.5g}") for value in values)

@@ -1,0 +1,163 @@
+"""How numbers and outcomes are said to a person, the same in every artifact."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from model_load_test.components.gate.verdict import MetricVerdict, Outcome
+
+MINUS: Final = "\N{MINUS SIGN}"
+_THIN: Final = "\N{NARROW NO-BREAK SPACE}"
+_SPACE: Final = "\N{NO-BREAK SPACE}"
+ABSENT: Final = "\N{EN DASH}"
+
+METRIC_TITLES: Final = {
+    "mean": "Mean",
+    "p50": "Median",
+    "p90": "p90",
+    "p95": "p95",
+    "p99": "p99",
+    "p999": "p99.9",
+    "min": "Fastest",
+    "max": "Slowest",
+    "errors": "Failed requests",
+    "goodput": "Goodput",
+}
+
+
+@dataclass(frozen=True)
+class OutcomeWords:
+    """How an outcome is named and what it means for the push."""
+
+    word: str
+    meaning: str
+    symbol: str
+
+
+OUTCOMES: Final[dict[Outcome, OutcomeWords]] = {
+    "PASS": OutcomeWords("Pass", "The candidate may be pushed.", "\N{CHECK MARK}"),
+    "FAIL": OutcomeWords("Fail", "The candidate must not be pushed.", "\N{MULTIPLICATION X}"),
+    "INCONCLUSIVE": OutcomeWords(
+        "Inconclusive",
+        "The measurement does not decide yet; the candidate is neither cleared nor at fault.",
+        "?",
+    ),
+    "NO_BASELINE": OutcomeWords(
+        "No baseline", "There was nothing to compare with; this run can become the baseline.", "\N{EN DASH}"
+    ),
+    "INVALID": OutcomeWords(
+        "Invalid", "The measurement cannot be trusted, so nothing is said about the candidate.", "!"
+    ),
+}
+
+
+def present(value: float | None) -> bool:
+    """Whether there is a finite number to show."""
+    return value is not None and math.isfinite(value)
+
+
+def format_seconds(value: float | None) -> str:
+    """A duration with three significant digits: `850 µs`, `12.3 ms`, `1.23 s`, `14 min`."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    if value == 0:
+        return f"0{_SPACE}ms"
+    if abs(value) >= 300:
+        return f"{_significant(value / 60)}{_SPACE}min"
+    for size, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if abs(value) >= 0.9995 * size:
+            return f"{_significant(value / size)}{_SPACE}{unit}"
+    return f"{_significant(value / 1e-9)}{_SPACE}ns"
+
+
+def format_change(ratio: float | None, decimals: int = 1) -> str:
+    """A ratio as the change it means: `+12.3 %`, from a factor of three on as the factor."""
+    if ratio is None or not math.isfinite(ratio):
+        return ABSENT
+    if ratio >= 3:
+        return f"\N{MULTIPLICATION SIGN}{_significant(ratio)}"
+    change = 100 * (ratio - 1)
+    if round(change, decimals) == 0:
+        return f"0{_SPACE}%" if decimals == 0 else f"{0:.{decimals}f}{_SPACE}%"
+    return f"{change:+.{decimals}f}{_SPACE}%".replace("-", MINUS)
+
+
+def format_points(difference: float | None) -> str:
+    """A difference of two shares in percentage points: `+0.12 pp`."""
+    if difference is None or not math.isfinite(difference):
+        return ABSENT
+    points = 100 * difference
+    return f"{points:+.2f}{_SPACE}pp".replace("-", MINUS) if round(points, 2) else f"0{_SPACE}pp"
+
+
+def format_share(share: float | None) -> str:
+    """A share in percent: `0.12 %`."""
+    if share is None or not math.isfinite(share):
+        return ABSENT
+    return f"{_significant(100 * share)}{_SPACE}%" if share else f"0{_SPACE}%"
+
+
+def format_count(count: float | None) -> str:
+    """A count with its thousands apart: `24 000`."""
+    if count is None or not math.isfinite(count):
+        return ABSENT
+    return f"{count:,.0f}".replace(",", _THIN).replace("-", MINUS)
+
+
+def format_rate(rate_rps: float | None) -> str:
+    """A rate: `200 req/s`."""
+    if rate_rps is None or not math.isfinite(rate_rps):
+        return ABSENT
+    shown = format_count(rate_rps) if rate_rps >= 1000 else _significant(rate_rps)
+    return f"{shown}{_SPACE}req/s"
+
+
+def format_difference(name: str, value: float | None) -> str:
+    """What a metric's `ratio`, `lower` or `upper` says, in the metric's own unit."""
+    return format_points(value) if name == "errors" else format_change(value)
+
+
+def format_level(name: str, value: float | None) -> str:
+    """What a metric's `candidate` or `baseline` says, in the metric's own unit."""
+    if name == "goodput":
+        return format_rate(value)
+    return format_share(value) if name == "errors" else format_seconds(value)
+
+
+def format_margin(name: str, margin: float) -> str:
+    """The excess a metric allows; of goodput a loss."""
+    if name == "errors":
+        return format_points(margin)
+    return format_change(allowed_end(name, margin)).replace(f".0{_SPACE}%", f"{_SPACE}%")
+
+
+def allowed_end(name: str, margin: float) -> float:
+    """Where a metric's allowed zone ends on its own axis: a ratio, or a difference of shares."""
+    if name == "errors":
+        return margin
+    return 1 / (1 + margin) if name == "goodput" else 1 + margin
+
+
+def metric_title(name: str) -> str:
+    """A metric's name for a heading."""
+    return METRIC_TITLES.get(name, name)
+
+
+def interval(name: str, metric: MetricVerdict) -> str:
+    """A metric's interval: `+9.1 % to +14.2 %`."""
+    if not present(metric.lower) and not present(metric.upper):
+        return ABSENT
+    return f"{format_difference(name, metric.lower)} to {format_difference(name, metric.upper)}"
+
+
+def _significant(value: float, digits: int = 3) -> str:
+    """`digits` significant digits, no exponent, no trailing zeros after a whole number."""
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{decimals}f}"
+    if "." in text and float(text) == int(float(text)):
+        text = text.split(".", maxsplit=1)[0]
+    return text.replace("-", MINUS)
