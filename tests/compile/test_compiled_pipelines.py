@@ -1,7 +1,5 @@
 """What `make compile` writes: loadable, complete, from one image, uncached, without secrets."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any
@@ -102,7 +100,7 @@ def test_the_compiled_gate_can_be_one_task_of_another_pipeline(compiled: Path, t
     gate = components.load_component_from_file(str(compiled / "kubeflow.yaml"))
 
     @dsl.component(base_image="python:3.11")
-    def push():  # type: ignore[no-untyped-def]  # KFP cannot read the text "None"
+    def push():  # type: ignore[no-untyped-def]
         print("pushed")
 
     @dsl.pipeline(name="train-and-push")
