@@ -42,6 +42,7 @@ def find_baseline(
 def record_baseline(
     results: dsl.Input[dsl.Dataset],
     metrics: dsl.Input[dsl.Metrics],
+    record: dsl.Output[dsl.Artifact],
     verdict: str,
     model_name: str,
     baseline_store: str = "",
@@ -50,9 +51,13 @@ def record_baseline(
 ) -> None:
     """Records a passing run, so that later runs find it.
 
+    A store that does not answer costs no measurement: the record is an artifact too, and
+    `model-load-test baseline record` stores it later.
+
     Args:
         results: The requests of the run; their metadata hold its load spec and fingerprint.
         metrics: The gate's numbers; in a cluster the artifact that KFP has recorded already.
+        record: What is recorded, as a file.
         verdict: The gate's verdict; only passing and first runs are recorded.
         model_name: The model's name.
         baseline_store: Address of the store; empty for none.
@@ -61,11 +66,12 @@ def record_baseline(
     """
     from pathlib import Path
 
-    from model_load_test.components.baseline.run_records import key_of_run, record_of_run, store_run
+    from model_load_test.components.baseline.recording import record_run
+    from model_load_test.components.baseline.run_records import key_of_run, record_of_run
     from model_load_test.components.results.table import read_results
 
     metadata = read_results(Path(results.path)).metadata
-    record = record_of_run(
+    run = record_of_run(
         metadata,
         key_of_run(metadata, namespace, model_name),
         {name: value for name, value in metrics.metadata.items() if isinstance(value, (int, float))},
@@ -75,4 +81,4 @@ def record_baseline(
     )
     # KFP names an input artifact by its MLMD id; kfp.local and later backends by a text.
     artifact_id = int(metrics.name) if metrics.name.isdigit() else None
-    print(store_run(baseline_store, record, artifact_id))
+    print(record_run(baseline_store, run, Path(record.path), artifact_id=artifact_id).reason)

@@ -41,7 +41,7 @@ def record_run(
     `model-load-test baseline record FOLDER --store URI`.
 
     Args:
-        store_uri: See `store.open_store`.
+        store_uri: See `store.open_store`; empty for none.
         record: The run.
         beside: Folder of the run's artifacts.
         artifact_id: MLMD id of the run's Metrics artifact, to be linked with the key.
@@ -59,6 +59,8 @@ def record_run(
         path.write_bytes(encode_record(record))
     except OSError as error:
         raise InputError("beside", str(beside), f"choose a folder that can be written: {error}") from error
+    if not store_uri:
+        return Recorded(recorded=False, reason="no baseline store was named; the record is kept as a file")
     try:
         ask_store(store_uri, lambda store: store.record(record.key, record, artifact_id), time_limit_seconds)
     except StoreUnavailable as error:
