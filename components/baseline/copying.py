@@ -35,7 +35,7 @@ def copy_baselines(
     Raises:
         StoreUnavailable: A store stopped answering. The copy can be started again.
     """
-    return [_copy_key(source, target, key) for key in (source.keys() if keys is None else keys)]
+    return [_copy_key(source, target, key) for key in (source.list_keys() if keys is None else keys)]
 
 
 def _copy_key(source: BaselineStore, target: BaselineStore, key: BaselineKey) -> Copied:

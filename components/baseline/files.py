@@ -131,8 +131,8 @@ class FileStore:
                 forgotten.append(run_id)
         return forgotten
 
-    def keys(self) -> list[BaselineKey]:
-        """See `BaselineStore.keys`."""
+    def list_keys(self) -> list[BaselineKey]:
+        """See `BaselineStore.list_keys`."""
         found = []
         for path in sorted(self._guarded(self._files.glob, f"{self._root}/{NAME_PREFIX}/*/*/*/key.json")):
             try:

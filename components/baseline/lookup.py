@@ -11,8 +11,10 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
+from model_load_test.components.baseline.comparable import Circumstances, Match, check_match, nearest_key
 from model_load_test.components.baseline.key import BaselineKey
 from model_load_test.components.baseline.record import Record
+from model_load_test.components.baseline.reference import check_reference, choose_reference
 from model_load_test.components.baseline.store import BaselineStore, StoreUnavailable, open_store
 from model_load_test.components.errors import InputError
 
@@ -34,6 +36,10 @@ class FoundBaseline(msgspec.Struct, frozen=True, kw_only=True):
     """One sentence for the report."""
     store_answered: bool
     """False when the store was down: there may be a baseline that was not seen."""
+    reference: Record | None = None
+    """The run to compare with, by the policy asked for."""
+    differences: tuple[str, ...] = ()
+    """What differs from the key wished for, in words; only with a match that is not exact."""
 
 
 def find_baseline(
@@ -42,8 +48,12 @@ def find_baseline(
     n: int = 20,
     time_limit_seconds: float = 30.0,
     on_store_error: OnStoreError = "no-baseline",
+    *,
+    reference: str = "latest",
+    match: Match = "exact",
+    circumstances: Circumstances | None = None,
 ) -> FoundBaseline:
-    """Looks up the newest passing runs of a key.
+    """Looks up the newest passing runs of a key, and the one to compare with.
 
     Args:
         store_uri: See `store.open_store`; empty for none.
@@ -51,29 +61,46 @@ def find_baseline(
         n: The most runs wanted.
         time_limit_seconds: A store that is down or slow is asked again until then.
         on_store_error: Afterwards: `no-baseline` goes on without one, `fail` raises.
+        reference: See `reference.choose_reference`.
+        match: See `comparable.nearest_key`.
+        circumstances: This run's; wanted by a match that is not exact.
 
     Raises:
-        InputError: The URI cannot be used.
+        InputError: The URI or a policy cannot be used.
         StoreUnavailable: The store did not answer, and `on_store_error` is `fail`.
     """
     if on_store_error not in ("no-baseline", "fail"):
         raise InputError("on_store_error", on_store_error, "use no-baseline or fail")
     if n < 1:
         raise InputError("n", n, "ask for at least one run")
+    check_reference(reference)
+    check_match(match)
+    if match != "exact" and circumstances is None:
+        raise InputError("match", match, "give the run's circumstances, so that differences can be told")
     if not store_uri:
         return FoundBaseline(history=(), reason="no baseline store was named", store_answered=True)
+
+    def search(store: BaselineStore) -> FoundBaseline:
+        nearest, differences = (
+            nearest_key(store, key, circumstances, match) if circumstances is not None else (key, [])
+        )
+        history = store.latest(nearest, n)
+        chosen = choose_reference(store, nearest, history, reference)
+        return FoundBaseline(
+            history=tuple(history),
+            reason=_reason(nearest, history, chosen, reference, differences),
+            store_answered=True,
+            reference=chosen,
+            differences=tuple(differences),
+        )
+
     try:
-        history = ask_store(store_uri, lambda store: store.latest(key, n), time_limit_seconds)
+        return ask_store(store_uri, search, time_limit_seconds)
     except StoreUnavailable as error:
         if on_store_error == "fail":
             raise
         _log.warning("%s; going on without a baseline", error)
         return FoundBaseline(history=(), reason=f"{error}; went on without a baseline", store_answered=False)
-    if not history:
-        reason = f"no passing run under {key.name} yet"
-    else:
-        reason = f"{len(history)} passing runs under {key.name}, the newest is {history[0].run_id}"
-    return FoundBaseline(history=tuple(history), reason=reason, store_answered=True)
 
 
 def ask_store(
@@ -128,3 +155,14 @@ def _within(deadline: float, work: Callable[[], _Answer], store_uri: str) -> _An
     if not outcome:
         raise StoreUnavailable(store_uri, "no answer within the time limit")
     return outcome[0]
+
+
+def _reason(
+    key: BaselineKey, history: list[Record], chosen: Record | None, policy: str, differences: list[str]
+) -> str:
+    if not history:
+        return f"no passing run under {key.name} yet"
+    runs = "1 passing run" if len(history) == 1 else f"{len(history)} passing runs"
+    which = f"the reference ({policy}) is {chosen.run_id}" if chosen else f"none of them is {policy}"
+    unlike = f"; measured otherwise: {', '.join(differences)}" if differences else ""
+    return f"{runs} under {key.name}, {which}{unlike}"

@@ -121,8 +121,8 @@ class MlmdStore:
                 forgotten.append(run_id)
         return forgotten
 
-    def keys(self) -> list[BaselineKey]:
-        """See `BaselineStore.keys`."""
+    def list_keys(self) -> list[BaselineKey]:
+        """See `BaselineStore.list_keys`."""
         found = []
         request = service.GetContextsByTypeRequest(type_name=HISTORY_TYPE)
         request.options.max_result_size = _LARGEST_PAGE

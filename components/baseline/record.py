@@ -52,6 +52,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         for name, value in self.metrics.items():
             if not math.isfinite(value):
                 raise InputError(f"record.metrics.{name}", value, "leave out what could not be measured")
+        # Whole numbers, flags and numpy's scalars would come back from JSON as something else.
+        msgspec.structs.force_setattr(
+            self, "metrics", {name: float(value) for name, value in self.metrics.items()}
+        )
 
     @property
     def passing(self) -> bool:

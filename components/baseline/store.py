@@ -76,7 +76,7 @@ class BaselineStore(Protocol):
     def forget(self, key: BaselineKey, run_ids: Collection[str]) -> list[str]:
         """Removes runs, but never the promoted one; returns the ids removed."""
 
-    def keys(self) -> list[BaselineKey]:
+    def list_keys(self) -> list[BaselineKey]:
         """Every key that has runs."""
 
     def close(self) -> None:
