@@ -10,6 +10,7 @@ import pyarrow as pa
 from model_load_test.components.gate.judge import judge
 from model_load_test.components.gate.spec import GateSpec
 from model_load_test.components.gate.verdict import Verdict
+from model_load_test.components.load.run import StopDecision, StopRule
 
 
 def stop_rule(
@@ -28,3 +29,24 @@ def decided(verdict: Verdict) -> tuple[bool, str]:
         verdict.verdict != "INCONCLUSIVE",
         f"{verdict.verdict} after {verdict.pairs} pairs: {verdict.reasons[0]}",
     )
+
+
+def load_stop_rule(spec: GateSpec) -> StopRule:
+    """`stop_rule` as the load room asks it: stop or go on, and the running estimate as text."""
+    rule = stop_rule(spec)
+
+    def decide(table: pa.Table) -> StopDecision:
+        verdict = rule(table)
+        ratios = [
+            f"{name} x{metric.ratio:.3f} [{metric.lower:.3f}, {metric.upper:.3f}]"
+            for name, metric in verdict.metrics.items()
+            if metric.ratio is not None
+            and metric.lower is not None
+            and metric.upper is not None
+            and name not in ("errors", "goodput")
+        ]
+        return StopDecision(
+            verdict.verdict != "INCONCLUSIVE", f"{verdict.verdict} {', '.join(ratios)}".strip()
+        )
+
+    return decide

@@ -23,6 +23,11 @@ def run_load_test(
     seed: int = 0,
     margins: dict[str, float] = {},
     alpha: float = 0.05,
+    objectives: list[str] = [],
+    server_kind: str = "unknown",
+    server_image: str = "",
+    server_flags: list[str] = [],
+    server_replicas: int = 1,
 ) -> None:
     """Loads candidate and baseline, open loop, and stops as soon as the gate could decide.
 
@@ -46,15 +51,28 @@ def run_load_test(
         seed: Of the random orders.
         margins: Allowed excess per metric, such as {"p95": 0.10}; the gate's defaults for the rest.
         alpha: One-sided error rate of the gate.
+        objectives: Absolute objectives of the candidate, such as ["p99_ms<=50"].
+        server_kind: tf-serving, triton, kserve, seldon, vertex or unknown; an embedded server is
+            recognised. Runs against different kinds are never compared.
+        server_image: The servers' image with its digest, for the fingerprint.
+        server_flags: The servers' flags, for the fingerprint.
+        server_replicas: Replicas behind each endpoint, for the fingerprint.
     """
+    import tempfile
     from pathlib import Path
 
+    import msgspec
+
+    from model_load_test.components.baseline.fingerprint import collect_fingerprint
     from model_load_test.components.gate.spec import parse_gate_spec
-    from model_load_test.components.gate.stopping import stop_rule
+    from model_load_test.components.gate.stopping import load_stop_rule
     from model_load_test.components.load.preflight import prepare
     from model_load_test.components.load.run import run_load_test as run
     from model_load_test.components.results.table import write_results
 
+    gate_spec = parse_gate_spec(
+        {"margins": margins, "alpha": alpha, "objectives": objectives, "looks": looks}
+    )
     test = prepare(
         candidate_endpoint=candidate_endpoint,
         baseline_endpoint=baseline_endpoint,
@@ -71,7 +89,16 @@ def run_load_test(
             "connections": connections,
             "seed": seed,
         },
+        work_path=Path(tempfile.mkdtemp(prefix="load-test-")),
     )
-    gate_spec = parse_gate_spec(margins=margins, alpha=alpha, looks=looks)
-    table, metadata = run(test, stop_rule(gate_spec))
+    table, metadata = run(test, load_stop_rule(gate_spec))
+    fingerprint = collect_fingerprint(
+        test.server_kind or server_kind,
+        server_image=server_image,
+        server_flags=server_flags,
+        replicas=server_replicas,
+        generator=metadata.tool,
+        generator_version=metadata.tool_version,
+    )
+    metadata = msgspec.structs.replace(metadata, fingerprint=msgspec.to_builtins(fingerprint))
     write_results(Path(results.path), table, metadata)

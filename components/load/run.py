@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Final, NamedTuple
@@ -26,8 +26,8 @@ from model_load_test.components.load.host import CpuWatch, host_facts
 from model_load_test.components.load.processes import GeneratorEnd, Interruption, run_generators
 from model_load_test.components.load.progress import Progress, print_progress, segment_line
 from model_load_test.components.load.schedule import Arm, Segment, segments_of_look, warmup_segment
-from model_load_test.components.load.spec import LoadSpec, LoadSpecError
-from model_load_test.components.payload.manifest import PayloadManifest, read_bodies, read_manifest
+from model_load_test.components.load.spec import LoadSpec
+from model_load_test.components.payload.manifest import read_bodies, read_manifest
 from model_load_test.components.protocols.endpoint import Endpoint
 from model_load_test.components.results.checks import Check
 from model_load_test.components.results.errors import ResultsError
@@ -58,7 +58,8 @@ class LoadTest:
     payload_path: Path
     work_path: Path
     """Scratch folder for target files and the generators' own reports."""
-    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    server_kind: str = ""
+    """What the servers say they are, where they say it: `embedded`."""
 
 
 def run_load_test(
@@ -99,7 +100,6 @@ def run_load_test(
         tool_version=generator.version,
         command=tuple(runner.commands),
         host={**host_facts(), **cpu.shares()},
-        fingerprint=dict(test.fingerprint),
         checks=tuple(msgspec.to_builtins(check) for check in runner.checks),
         cut_off=runner.cut_off,
         started_at_ns=started_at_ns,
@@ -132,27 +132,15 @@ def _measure(runner: _SegmentRunner, spec: LoadSpec, stop_rule: StopRule, progre
 
 def _request_sources(test: LoadTest) -> dict[Arm, Path]:
     """What each arm's generator reads its requests from."""
-    manifest = read_manifest(test.payload_path)
-    _refuse_other_payload(test.spec, manifest)
     if test.spec.tool == "ghz":
         return dict.fromkeys(test.endpoints, test.payload_path)
+    manifest = read_manifest(test.payload_path)
     sources: dict[Arm, Path] = {}
     bodies = read_bodies(test.payload_path)
     for arm, endpoint in test.endpoints.items():
         sources[arm] = test.work_path / f"targets-{arm}.jsonl"
         write_targets(sources[arm], f"{endpoint}{manifest.path}", bodies)
     return sources
-
-
-def _refuse_other_payload(spec: LoadSpec, manifest: PayloadManifest) -> None:
-    if manifest.protocol != spec.protocol:
-        raise LoadSpecError(
-            "protocol", spec.protocol, f"the payload was made for {manifest.protocol}; make it anew"
-        )
-    if spec.payload_hash and spec.payload_hash != manifest.hash:
-        raise LoadSpecError(
-            "payload_hash", spec.payload_hash, f"the payload at hand has the hash {manifest.hash}"
-        )
 
 
 class _SegmentRunner:

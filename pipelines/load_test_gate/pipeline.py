@@ -46,6 +46,10 @@ def load_test_gate(
     baseline_store: str = "",
     namespace: str = "default",
     model_version: str = "",
+    server_kind: str = "unknown",
+    server_image: str = "",
+    server_flags: list[str] = [],
+    server_replicas: int = 1,
     tolerations: list[dict[str, str]] = [],
     node_selector: dict[str, str] = {},
 ) -> GateOutputs:
@@ -76,6 +80,11 @@ def load_test_gate(
             none.
         namespace: Part of the baseline's key; the Kubernetes namespace or a team's name.
         model_version: Recorded with the run.
+        server_kind: tf-serving, triton, kserve, seldon, vertex or unknown; an embedded server is
+            recognised. Runs against different kinds are never compared.
+        server_image: The servers' image with its digest; part of the baseline's key.
+        server_flags: The servers' flags; part of the baseline's key.
+        server_replicas: Replicas behind each endpoint; part of the baseline's key.
         tolerations: Kubernetes tolerations of the load generator's pod.
         node_selector: Node labels that the load generator's pod must find.
 
@@ -106,6 +115,11 @@ def load_test_gate(
         seed=seed,
         margins=margins,
         alpha=alpha,
+        objectives=objectives,
+        server_kind=server_kind,
+        server_image=server_image,
+        server_flags=server_flags,
+        server_replicas=server_replicas,
     )
     kubernetes.add_toleration_json(load, tolerations)
     kubernetes.add_node_selector_json(load, node_selector)

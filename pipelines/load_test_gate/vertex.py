@@ -22,6 +22,8 @@ def load_test_gate_on_vertex(
     baseline_store: str = "",
     namespace: str = "default",
     model_version: str = "",
+    server_kind: str = "vertex",
+    server_image: str = "",
 ) -> None:
     """Load tests a candidate model server against a baseline and breaks the run when it is slower.
 
@@ -43,4 +45,6 @@ def load_test_gate_on_vertex(
         baseline_store=baseline_store,
         namespace=namespace,
         model_version=model_version,
+        server_kind=server_kind,
+        server_image=server_image,
     )

@@ -1,0 +1,124 @@
+"""Before any load: everything is in range, the targets answer and serve the model that is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model_load_test.components.load.generators import find_generator
+from model_load_test.components.load.run import LoadTest
+from model_load_test.components.load.schedule import Arm
+from model_load_test.components.load.spec import LoadSpec, LoadSpecError, parse_load_spec
+from model_load_test.components.payload.manifest import PayloadManifest, read_manifest
+from model_load_test.components.protocols.client import ModelNotReady, model_metadata, model_status
+from model_load_test.components.protocols.endpoint import Endpoint, parse_endpoint
+from model_load_test.components.protocols.signature import Signature, find_signature
+
+
+def prepare(
+    *,
+    candidate_endpoint: str,
+    baseline_endpoint: str,
+    model_name: str,
+    signature_name: str,
+    payload_path: Path,
+    mode: str,
+    spec_values: Mapping[str, Any],
+    work_path: Path,
+) -> LoadTest:
+    """Parses and checks everything a load test needs; sends no load.
+
+    Args:
+        candidate_endpoint: Where the candidate's server listens.
+        baseline_endpoint: Where the baseline's does; empty for none.
+        model_name: The model both must serve.
+        signature_name: The signature both must have, with the same inputs.
+        payload_path: The requests to send.
+        mode: A mode of the load spec, or `auto`: duet with a baseline, else single.
+        spec_values: The other fields of the load spec.
+        work_path: Scratch folder for the run.
+
+    Raises:
+        InputError: Something is missing, out of range or does not fit together; the error names
+            the field, the value and the remedy.
+    """
+    endpoints = _endpoints(candidate_endpoint, baseline_endpoint)
+    manifest = read_manifest(payload_path)
+    protocol = endpoints["candidate"].protocol
+    spec = parse_load_spec(
+        {
+            **spec_values,
+            "protocol": protocol,
+            "mode": _mode(mode, endpoints),
+            "payload_hash": manifest.hash,
+        }
+    )
+    _refuse_other_payload(spec, manifest, model_name, signature_name)
+    find_generator(spec.tool)
+    loaded = {
+        arm: endpoint for arm, endpoint in endpoints.items() if arm == "candidate" or spec.mode != "single"
+    }
+    _refuse_other_models(loaded, model_name, signature_name)
+    return LoadTest(spec=spec, endpoints=loaded, payload_path=payload_path, work_path=work_path)
+
+
+def _endpoints(candidate: str, baseline: str) -> dict[Arm, Endpoint]:
+    endpoints: dict[Arm, Endpoint] = {"candidate": parse_endpoint(candidate, "candidate_endpoint")}
+    if not baseline:
+        return endpoints
+    endpoints["baseline"] = parse_endpoint(baseline, "baseline_endpoint")
+    if endpoints["baseline"] == endpoints["candidate"]:
+        raise LoadSpecError(
+            "baseline_endpoint", baseline, "this is the candidate's endpoint; name the other server"
+        )
+    if endpoints["baseline"].protocol != endpoints["candidate"].protocol:
+        raise LoadSpecError(
+            "baseline_endpoint", baseline, f"use the candidate's protocol, {endpoints['candidate'].protocol}"
+        )
+    return endpoints
+
+
+def _mode(mode: str, endpoints: Mapping[Arm, Endpoint]) -> str:
+    has_baseline = "baseline" in endpoints
+    if mode == "auto":
+        return "duet" if has_baseline else "single"
+    if mode in ("duet", "interleaved") and not has_baseline:
+        raise LoadSpecError("mode", mode, "it needs two servers; give a baseline_endpoint or use mode single")
+    return mode
+
+
+def _refuse_other_payload(
+    spec: LoadSpec, manifest: PayloadManifest, model_name: str, signature_name: str
+) -> None:
+    for field, wanted, made_for in (
+        ("protocol", spec.protocol, manifest.protocol),
+        ("model_name", model_name, manifest.model_name),
+        ("signature_name", signature_name, manifest.signature_name),
+    ):
+        if wanted != made_for:
+            raise LoadSpecError(field, wanted, f"the payload was made for {made_for!r}; make it anew")
+
+
+def _refuse_other_models(endpoints: Mapping[Arm, Endpoint], model_name: str, signature_name: str) -> None:
+    signatures: dict[Arm, Signature] = {}
+    for arm, endpoint in endpoints.items():
+        versions = model_status(endpoint, model_name)
+        if not any(version.state == "AVAILABLE" for version in versions):
+            states = ", ".join(f"{version.version} {version.state}" for version in versions)
+            raise ModelNotReady(
+                "model_name", model_name, f"{endpoint} has no AVAILABLE version of it ({states})"
+            )
+        signatures[arm] = find_signature(model_metadata(endpoint, model_name), signature_name, model_name)
+    candidate, baseline = signatures["candidate"], signatures.get("baseline", signatures["candidate"])
+    if dict(candidate.inputs) != dict(baseline.inputs):
+        raise LoadSpecError(
+            "baseline_endpoint",
+            str(endpoints["baseline"]),
+            f"its signature {signature_name!r} takes {_shown(baseline)} and the candidate's "
+            f"{_shown(candidate)}; compare servers that can be sent the same requests",
+        )
+
+
+def _shown(signature: Signature) -> str:
+    return ", ".join(f"{name} {spec}" for name, spec in signature.inputs.items())

@@ -1,0 +1,73 @@
+"""Generators that die, hang or are interrupted, played by small shell scripts."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from model_load_test.components.load.generators import GeneratorCommand
+from model_load_test.components.load.processes import Interruption, run_generators
+
+
+def command(tmp_path: Path, script: str, name: str = "candidate") -> GeneratorCommand:
+    report = tmp_path / f"{name}.json"
+    return GeneratorCommand(("sh", "-c", script.replace("REPORT", str(report))), report)
+
+
+def test_both_arms_run_at_the_same_time(tmp_path: Path) -> None:
+    wait_for_each_other = "touch {me}; while [ ! -e {other} ]; do sleep 0.01; done; echo {{}} > REPORT"
+    paths = {"me": tmp_path / "a", "other": tmp_path / "b"}
+    ends = run_generators(
+        {
+            "candidate": command(tmp_path, wait_for_each_other.format(**paths)),
+            "baseline": command(
+                tmp_path, wait_for_each_other.format(me=paths["other"], other=paths["me"]), "baseline"
+            ),
+        },
+        deadline_seconds=20,
+        interruption=Interruption(),
+    )
+    assert [(end.arm, end.trouble) for end in ends] == [("candidate", ""), ("baseline", "")]
+
+
+def test_a_generator_that_dies_says_so_with_its_own_words(tmp_path: Path) -> None:
+    (end,) = run_generators(
+        {"candidate": command(tmp_path, "echo no such host >&2; exit 3")}, 20, Interruption()
+    )
+    assert "exit code 3" in end.trouble
+    assert "no such host" in end.trouble
+
+
+def test_a_generator_that_leaves_no_report_is_in_trouble(tmp_path: Path) -> None:
+    (end,) = run_generators({"candidate": command(tmp_path, "true")}, 20, Interruption())
+    assert end.trouble == "it left no report"
+
+
+def test_a_hanging_generator_is_interrupted_at_its_deadline_and_keeps_what_it_has(tmp_path: Path) -> None:
+    script = "trap 'echo kept > REPORT; exit 0' INT; while true; do sleep 0.05; done"
+    (end,) = run_generators({"candidate": command(tmp_path, script)}, 0.3, Interruption())
+    assert "deadline" in end.trouble
+    assert end.report.read_text() == "kept\n"
+
+
+def test_a_generator_that_ignores_the_interruption_is_killed(tmp_path: Path) -> None:
+    script = f"trap '' INT; echo $$ > {tmp_path / 'pid'}; while true; do sleep 0.05; done"
+    (end,) = run_generators({"candidate": command(tmp_path, script)}, 0.3, Interruption())
+    assert "deadline" in end.trouble
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_an_interruption_ends_the_run_at_once_with_its_reason(tmp_path: Path) -> None:
+    interruption = Interruption()
+    threading.Timer(0.3, lambda: interruption.set("the run received SIGTERM")).start()
+    script = "trap 'echo kept > REPORT; exit 0' INT; while true; do sleep 0.05; done"
+    before = time.monotonic()
+    (end,) = run_generators({"candidate": command(tmp_path, script)}, 60, interruption)
+    assert "SIGTERM" in end.trouble
+    assert end.report.exists()
+    assert time.monotonic() - before < 30, "it did not wait for the deadline"
