@@ -194,3 +194,24 @@ def wait_until_listening(port, seconds=60):
                 return
         time.sleep(0.1)
     raise AssertionError(f"nothing listens on port {port}")
+
+
+@pytest.fixture
+def unused_port():
+    return free_port()
+
+
+@pytest.fixture
+def start_mlmd_service():
+    """Starts the service, again if need be; everything started ends with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(database, port=0):
+            return stack.enter_context(mlmd_service(database, port=port))
+
+        yield start
+
+
+@pytest.fixture
+def other_certificate(tmp_path):
+    return make_certificate(tmp_path)[0]
