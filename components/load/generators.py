@@ -42,12 +42,18 @@ class Attack:
     """One constant-rate, open-loop load of one server."""
 
     endpoint: Endpoint
+    rate_rps: float
     source: Path
     """For ghz the payload's folder; for vegeta the target file of this endpoint."""
     load_seconds: float
     """How long requests are sent."""
     report: Path
     """Where the tool's own report is to be written."""
+
+    @property
+    def requests(self) -> int:
+        """How many requests that are."""
+        return max(1, math.ceil(self.rate_rps * self.load_seconds))
 
 
 @dataclass(frozen=True)
@@ -85,11 +91,6 @@ def _recorded_version(executable: str) -> str:
     return recorded.group(1).decode() if recorded else "unknown"
 
 
-def requests_for(spec: LoadSpec, load_seconds: float) -> int:
-    """How many requests one arm sends in `load_seconds`."""
-    return max(1, math.ceil(spec.rate_rps * load_seconds))
-
-
 def attack_command(generator: Generator, spec: LoadSpec, attack: Attack) -> GeneratorCommand:
     """The command line that carries out `attack`."""
     return (_ghz_command if generator.tool == "ghz" else _vegeta_command)(generator, spec, attack)
@@ -105,8 +106,8 @@ def _ghz_command(generator: Generator, spec: LoadSpec, attack: Attack) -> Genera
         f"--binary-file={attack.source / 'requests.bin'}",
         "--async",
         "--concurrency=1",
-        f"--rps={spec.rate_rps:.0f}",
-        f"--total={requests_for(spec, attack.load_seconds)}",
+        f"--rps={attack.rate_rps:.0f}",
+        f"--total={attack.requests}",
         f"--connections={spec.connections}",
         f"--timeout={spec.timeout_seconds}s",
         "--connect-timeout=5s",
@@ -121,7 +122,7 @@ def _ghz_command(generator: Generator, spec: LoadSpec, attack: Attack) -> Genera
 
 def _vegeta_command(generator: Generator, spec: LoadSpec, attack: Attack) -> GeneratorCommand:
     gob = attack.report.with_suffix(".gob")
-    hits, period_seconds = _whole_rate(spec.rate_rps)
+    hits, period_seconds = _whole_rate(attack.rate_rps)
     command = (
         generator.executable,
         "attack",

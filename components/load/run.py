@@ -175,6 +175,7 @@ class _SegmentRunner:
                 spec,
                 Attack(
                     endpoint=self._test.endpoints[arm],
+                    rate_rps=segment.rate_rps(spec, arm),
                     source=self._sources[arm],
                     load_seconds=seconds,
                     report=self._test.work_path / f"{arm}-{len(self._tables):04d}.json",
@@ -186,11 +187,12 @@ class _SegmentRunner:
             self.commands.setdefault(" ".join(_without_paths(command.attack)))
         deadline_seconds = seconds + spec.timeout_seconds + _GENERATOR_GRACE_SECONDS
         ends = run_generators(commands, deadline_seconds, self.interruption)
-        rows = assign_blocks({end.arm: self._rows_of(end) for end in ends}, segment, spec)
+        rows_of_arm = {end.arm: self._rows_of(end, segment.rate_rps(spec, end.arm)) for end in ends}
+        rows = assign_blocks(rows_of_arm, segment, spec)
         self._tables.append(rows)
         return rows
 
-    def _rows_of(self, end: GeneratorEnd) -> pa.Table:
+    def _rows_of(self, end: GeneratorEnd, rate_rps: float) -> pa.Table:
         if end.trouble:
             self._find(
                 "generator-stopped",
@@ -210,7 +212,7 @@ class _SegmentRunner:
             end.report.unlink()
         self.cut_off += report.cut_off
         if self._generator.tool == "vegeta":
-            return with_schedule(report.rows, self._test.spec.rate_rps)
+            return with_schedule(report.rows, rate_rps)
         return report.rows
 
     def _find(self, code: str, detail: str) -> None:

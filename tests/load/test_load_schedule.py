@@ -42,3 +42,26 @@ def test_the_order_is_a_permutation_of_both_arms() -> None:
     assert {frozenset(order_of_arms(0, block)) for block in range(50)} == {
         frozenset(("candidate", "baseline"))
     }
+
+
+def test_a_duet_lets_the_phase_between_the_arms_run_through_each_block() -> None:
+    spec = parse_load_spec({"mode": "duet", "rate_rps": 100})
+    segments = list(segments_of_look(spec, 0, 60))
+    for segment in segments:
+        rates = {arm: segment.rate_rps(spec, arm) for arm in segment.arms}
+        cycles_per_block = abs(rates["candidate"] - rates["baseline"]) * spec.block_seconds
+        assert cycles_per_block >= 1
+    assert Counter(segment.detuned_arm for segment in segments) == {"candidate": 6, "baseline": 6}
+
+
+def test_below_the_least_rate_each_block_draws_its_own_phase_instead() -> None:
+    spec = parse_load_spec({"mode": "duet", "rate_rps": 20})
+    segments = list(segments_of_look(spec, 0, 10))
+    assert {segment.blocks for segment in segments} == {1}
+    assert {segment.rate_rps(spec, "candidate") for segment in segments} == {20}
+
+
+def test_arms_that_are_loaded_alone_get_the_offered_rate() -> None:
+    for mode in ("single", "interleaved"):
+        spec = parse_load_spec({"mode": mode})
+        assert all(segment.detuned_arm is None for segment in segments_of_look(spec, 0, 15))
