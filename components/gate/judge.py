@@ -76,7 +76,6 @@ def _judge_pairs(
     outcome = _combined(metrics, objectives, pairs)
     wanted = paired.pairs_wanted(findings, metrics, alpha) if outcome == "INCONCLUSIVE" else None
     usual_requests = float(np.median(pairs.baseline.requests))
-    effects = {f.metric: paired.detectable_effect(f, alpha, len(findings)) for f in findings}
     return Verdict(
         verdict=outcome,
         reasons=tuple(_reasons(outcome, metrics, objectives, pairs, wanted)),
@@ -86,7 +85,7 @@ def _judge_pairs(
         pairs_wanted=wanted,
         requests_wanted=None if wanted is None else ceil(wanted * usual_requests),
         alpha=spec.alpha,
-        detectable_effect={metric: effect for metric, effect in effects.items() if effect is not None},
+        detectable_effect=paired.detectable_effect(findings, alpha),
         noise_floor=spec.noise_floor,
         checks=checks,
     )

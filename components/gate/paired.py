@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import ceil, exp, inf, isfinite, log1p
 from statistics import NormalDist
 from typing import Final
 
 import numpy as np
+from msgspec import structs
 
 from model_load_test.components.gate import exceedance, failures, signed_rank
 from model_load_test.components.gate.blocks import ArmBlocks, Floats, Pairs
+from model_load_test.components.gate.exceedance import Exceedance
 from model_load_test.components.gate.signed_rank import Interval
 from model_load_test.components.gate.spec import GateSpec
 from model_load_test.components.gate.verdict import MetricVerdict
 
 QUANTILES: Final = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
-LEAST_ABOVE_IN_A_BLOCK: Final = 4
-"""Requests of a block above the percentile, or the exceedance test takes over (400 for p99)."""
+LEAST_ABOVE_IN_A_BLOCK: Final = 1
+"""Requests of a block above the percentile, or only the pooled tail is compared (100 for p99)."""
 LEAST_ABOVE_IN_AN_ARM: Final = 20
 """Requests of an arm above the percentile, or it is refused (2 000 for p99)."""
 COLLAPSED: Final = 0.5
 """A candidate failing more than this share, over a sound baseline's, fails without any test."""
 
+EARLY_SHARE: Final = 0.5
+"""The share of the margin that a failing metric must exceed at the full confidence 1 - alpha."""
+BEYOND_CONFIDENCE: Final = 0.8
+"""The confidence with which a failing metric must exceed the whole margin."""
+
 _POWER = NormalDist().inv_cdf(0.8)
 _MOST_PAIRS_WANTED = 100_000
+_CONCENTRATED = "the slow requests sit in few blocks: the pooled tail is worse, the typical block is not"
+
+_Values = tuple[float | None, float | None]
+"""The candidate's and the baseline's value over all pairs."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +52,16 @@ class Finding:
     limit: float
     """The margin on this scale."""
     interval: Interval
-    p: float
+    p_half: float
+    """One-sided p against "worse by at most half the margin"."""
+    p_margin: float
     """One-sided p against "worse by at most the margin"."""
     candidate: float | None
     baseline: float | None
+    p_worse_tail: float = 1.0
+    """One-sided p against "the pooled tail is not worse"; small forbids PASS."""
+    guards: bool = False
+    """Whether it can only fail the metric, beside the finding that is reported."""
     refused: str = ""
     """Why the metric was not judged, if it was not."""
 
@@ -52,31 +69,49 @@ class Finding:
 def find(pairs: Pairs, spec: GateSpec, alpha: float) -> list[Finding]:
     """Collects the evidence on every metric of the spec, in the order of its margins.
 
+    p99 has two findings where a block is long enough for a percentile of its own: the blocks'
+    p99, which is precise, and the pooled tail, which also sees slow requests that sit in few
+    blocks.
+
     Args:
         pairs: At least one pair of blocks.
         spec: The margins.
         alpha: One-sided error of each bound.
     """
-    finders: Mapping[str, Callable[[Pairs, str, float, float], Finding]] = {
-        "errors": _errors,
-        "goodput": _goodput,
-        "mean": _mean,
-        "p50": _percentile,
-        "p95": _percentile,
-        "p99": _percentile,
-    }
-    return [finders[metric](pairs, metric, spec.margin(metric), alpha) for metric in spec.margins]
+    found: list[Finding] = []
+    for metric in spec.margins:
+        margin = spec.margin(metric)
+        if metric == "errors":
+            found.append(_errors(pairs, margin, alpha))
+        elif metric == "goodput":
+            found.append(_goodput(pairs, margin, alpha))
+        elif metric == "mean":
+            found.append(_mean(pairs, margin, alpha))
+        else:
+            found.extend(_percentile(pairs, metric, margin, alpha))
+    return found
 
 
 def decide(findings: list[Finding], spec: GateSpec, alpha: float) -> dict[str, MetricVerdict]:
-    """Judges each metric: FAIL by Holm's adjusted p, PASS by its own upper bound.
+    """Judges each metric.
 
-    "Any metric is worse" is a union of hypotheses and needs Holm's correction; "every metric is
-    inside its margin" is an intersection, for which each at `alpha` is enough (Berger 1982).
+    FAIL: worse by more than half the margin at confidence 1 - alpha, Holm-adjusted over all
+    findings, and worse by more than the whole margin at confidence 0.8. PASS: the upper bound is
+    inside the margin, and the pooled tail is not worse at alpha. "Any metric is worse" is a union
+    of hypotheses and needs Holm's correction; "every metric is inside its margin" is an
+    intersection, for which each at `alpha` is enough (Berger 1982).
     """
-    judged = [finding for finding in findings if not finding.refused]
-    adjusted = dict(zip([f.metric for f in judged], holm([f.p for f in judged]), strict=True))
-    return {f.metric: _verdict_of(f, spec.margin(f.metric), adjusted.get(f.metric), alpha) for f in findings}
+    adjusted = holm([finding.p_half for finding in findings if not finding.refused])
+    of_judged = iter(adjusted)
+    verdicts: dict[str, MetricVerdict] = {}
+    for finding in findings:
+        p_holm = None if finding.refused else next(of_judged)
+        verdict = _verdict_of(finding, spec.margin(finding.metric), p_holm, alpha)
+        if not finding.guards:
+            verdicts[finding.metric] = verdict
+        elif verdict.verdict == "FAIL" and verdicts[finding.metric].verdict != "FAIL":
+            verdicts[finding.metric] = structs.replace(verdict, note=_CONCENTRATED)
+    return verdicts
 
 
 def holm(p_values: list[float]) -> list[float]:
@@ -95,110 +130,123 @@ def pairs_wanted(findings: list[Finding], verdicts: Mapping[str, MetricVerdict],
 
     None when nothing is open, or when an estimate is so near its margin that no run would decide.
     """
-    open_findings = [f for f in findings if verdicts[f.metric].verdict == "INCONCLUSIVE"]
-    wanted = [_pairs_to_decide(finding, alpha) for finding in open_findings]
+    open_findings = [f for f in findings if verdicts[f.metric].verdict == "INCONCLUSIVE" and not f.guards]
+    wanted = [_pairs_to_decide(finding, alpha, len(findings)) for finding in open_findings]
     if not wanted or max(wanted) > _MOST_PAIRS_WANTED:
         return None
     return max(1, ceil(max(wanted)))
 
 
-def detectable_effect(finding: Finding, alpha: float, metrics: int) -> float | None:
-    """The smallest excess this run would have failed in 4 of 5 cases; relative, or a share for errors.
+def detectable_effect(findings: list[Finding], alpha: float) -> dict[str, float]:
+    """Per metric the smallest excess this run would have failed in 4 of 5 cases.
 
-    None when the run has no lower bound for the metric.
+    Relative, or a share for `errors`; without the metrics for which the run has no lower bound.
     """
-    below = finding.interval.estimate - finding.interval.lower
-    if finding.refused or not isfinite(below):
-        return None
-    # The lower bound is at `alpha`; Holm asks alpha/m of the first metric to fail.
+    judged = [finding for finding in findings if not finding.refused]
+    effects: dict[str, float] = {}
+    for finding in judged:
+        below = finding.interval.estimate - finding.interval.lower
+        if not isfinite(below) or finding.guards:
+            continue
+        half, whole = _distances(below, alpha, len(judged))
+        effect = max(finding.limit * EARLY_SHARE + half, finding.limit + whole)
+        effects[finding.metric] = effect if finding.metric == "errors" else exp(min(effect, 700.0)) - 1
+    return effects
+
+
+def _distances(below: float, alpha: float, tests: int) -> tuple[float, float]:
+    """How far beyond half and beyond the whole margin the truth must be for FAIL with 80 % power."""
     z_alpha = NormalDist().inv_cdf(1 - alpha)
-    z_first = NormalDist().inv_cdf(1 - alpha / metrics)
-    effect = finding.limit + below * (z_first + _POWER) / z_alpha
-    return effect if finding.metric == "errors" else exp(min(effect, 700.0)) - 1
+    z_first = NormalDist().inv_cdf(1 - alpha / tests)
+    z_beyond = NormalDist().inv_cdf(BEYOND_CONFIDENCE)
+    return below * (z_first + _POWER) / z_alpha, below * (z_beyond + _POWER) / z_alpha
 
 
-def _mean(pairs: Pairs, metric: str, margin: float, alpha: float) -> Finding:
-    return _log_ratio_finding(
-        metric,
-        _log_ratios(pairs.candidate.mean(), pairs.baseline.mean()),
-        margin,
-        alpha,
-        _overall_mean(pairs.candidate),
-        _overall_mean(pairs.baseline),
-    )
+def _mean(pairs: Pairs, margin: float, alpha: float) -> Finding:
+    ratios = _log_ratios(pairs.candidate.mean(), pairs.baseline.mean())
+    overall = (_overall_mean(pairs.candidate), _overall_mean(pairs.baseline))
+    return _log_ratio_finding("mean", ratios, margin, alpha, overall)
 
 
-def _goodput(pairs: Pairs, metric: str, margin: float, alpha: float) -> Finding:
+def _goodput(pairs: Pairs, margin: float, alpha: float) -> Finding:
     candidate, baseline = pairs.candidate.goodput(), pairs.baseline.goodput()
-    return _log_ratio_finding(
-        metric,
-        _log_ratios(baseline, candidate),
-        margin,
-        alpha,
-        _finite_mean(candidate),
-        _finite_mean(baseline),
-    )
+    overall = (_finite_mean(candidate), _finite_mean(baseline))
+    return _log_ratio_finding("goodput", _log_ratios(baseline, candidate), margin, alpha, overall)
 
 
-def _percentile(pairs: Pairs, metric: str, margin: float, alpha: float) -> Finding:
+def _percentile(pairs: Pairs, metric: str, margin: float, alpha: float) -> list[Finding]:
     q = QUANTILES[metric]
     arms = (pairs.candidate, pairs.baseline)
     overall = (_overall_percentile(pairs.candidate, q), _overall_percentile(pairs.baseline, q))
     if min(arm.latencies.size for arm in arms) * (1 - q) < LEAST_ABOVE_IN_AN_ARM - 1e-9:
         least = round(LEAST_ABOVE_IN_AN_ARM / (1 - q))
-        return _refused(metric, pairs.count, margin, f"needs {least} successful requests an arm", overall)
-    if min(float(np.median(arm.succeeded)) for arm in arms) * (1 - q) >= LEAST_ABOVE_IN_A_BLOCK - 1e-9:
-        ratios = _log_ratios(pairs.candidate.percentile(q), pairs.baseline.percentile(q))
-        return _log_ratio_finding(metric, ratios, margin, alpha, *overall)
+        why = f"it needs {least} successful requests an arm"
+        return [_refused(metric, pairs.count, margin, why, overall)]
+    by_block = min(float(np.median(arm.succeeded)) for arm in arms) * (1 - q) >= LEAST_ABOVE_IN_A_BLOCK - 1e-9
+    if by_block and metric != "p99":
+        return [_block_percentile(pairs, metric, margin, alpha, overall)]
     tails = exceedance.prepare(pairs, q)
-    bounds = exceedance.interval(tails, alpha)
-    p = exceedance.p_above(tails, log1p(margin))
-    return Finding(metric, tails.pairs, log1p(margin), bounds, p, overall[0], overall[1])
+    pooled = _pooled_tail(tails, metric, margin, alpha, overall)
+    if not by_block:
+        return [replace(pooled, interval=exceedance.interval(tails, alpha))]
+    if pooled.p_half <= alpha:
+        pooled = replace(pooled, interval=exceedance.interval(tails, alpha))
+    typical = _block_percentile(pairs, metric, margin, alpha, overall)
+    return [replace(typical, p_worse_tail=exceedance.p_above(tails, 0.0)), replace(pooled, guards=True)]
 
 
-def _errors(pairs: Pairs, metric: str, margin: float, alpha: float) -> Finding:
-    candidate = failures.share_of(pairs.candidate.failures, pairs.candidate.requests)
-    baseline = failures.share_of(pairs.baseline.failures, pairs.baseline.requests)
-    per_pair = (
-        pairs.candidate.failures / pairs.candidate.requests
-        - pairs.baseline.failures / pairs.baseline.requests
-    )
-    collapsed = candidate.value - baseline.value > COLLAPSED
-    # The sign flips know that one burst of failures is one event; the interval knows the margin.
-    p = (
-        0.0
-        if collapsed
-        else max(failures.p_beyond(candidate, baseline, margin), exceedance.p_positive_sum(per_pair))
-    )
+def _block_percentile(pairs: Pairs, metric: str, margin: float, alpha: float, overall: _Values) -> Finding:
+    q = QUANTILES[metric]
+    ratios = _log_ratios(pairs.candidate.percentile(q), pairs.baseline.percentile(q))
+    return _log_ratio_finding(metric, ratios, margin, alpha, overall)
+
+
+def _pooled_tail(tails: Exceedance, metric: str, margin: float, alpha: float, overall: _Values) -> Finding:
+    limit = log1p(margin)
     return Finding(
         metric,
-        pairs.count,
-        margin,
-        failures.difference(candidate, baseline, alpha),
-        p,
-        candidate.value,
-        baseline.value,
+        tails.pairs,
+        limit,
+        Interval(tails.log_ratio, -inf, inf),
+        exceedance.p_above(tails, limit * EARLY_SHARE),
+        exceedance.p_above(tails, limit),
+        *overall,
     )
 
 
-def _log_ratio_finding(
-    metric: str, ratios: Floats, margin: float, alpha: float, candidate: float | None, baseline: float | None
-) -> Finding:
+def _errors(pairs: Pairs, margin: float, alpha: float) -> Finding:
+    arms = (pairs.candidate, pairs.baseline)
+    candidate, baseline = (failures.share_of(arm.failures, arm.requests) for arm in arms)
+    per_pair = arms[0].failures / arms[0].requests - arms[1].failures / arms[1].requests
+    collapsed = candidate.value - baseline.value > COLLAPSED
+    # The sign flips know that one burst of failures is one event; the interval knows the margin.
+    p_worse = exceedance.p_positive_sum(per_pair)
+    p_half, p_margin = (
+        0.0 if collapsed else max(p_worse, failures.p_beyond(candidate, baseline, excess))
+        for excess in (margin * EARLY_SHARE, margin)
+    )
+    bounds = failures.difference(candidate, baseline, alpha)
+    return Finding("errors", pairs.count, margin, bounds, p_half, p_margin, candidate.value, baseline.value)
+
+
+def _log_ratio_finding(metric: str, ratios: Floats, margin: float, alpha: float, overall: _Values) -> Finding:
     limit = log1p(margin)
     if not ratios.size:
-        return _refused(
-            metric, 0, margin, "no pair of blocks has successful requests in both arms", (candidate, baseline)
-        )
-    interval = signed_rank.hodges_lehmann(ratios, alpha)
+        why = "no pair of blocks has successful requests in both arms"
+        return _refused(metric, 0, margin, why, overall)
     return Finding(
-        metric, ratios.size, limit, interval, signed_rank.p_greater(ratios - limit), candidate, baseline
+        metric,
+        ratios.size,
+        limit,
+        signed_rank.hodges_lehmann(ratios, alpha),
+        signed_rank.p_greater(ratios - limit * EARLY_SHARE),
+        signed_rank.p_greater(ratios - limit),
+        *overall,
     )
 
 
-def _refused(
-    metric: str, n: int, margin: float, why: str, overall: tuple[float | None, float | None]
-) -> Finding:
-    return Finding(metric, n, log1p(margin), Interval(0.0, -inf, inf), 1.0, overall[0], overall[1], why)
+def _refused(metric: str, n: int, margin: float, why: str, overall: _Values) -> Finding:
+    return Finding(metric, n, log1p(margin), Interval(0.0, -inf, inf), 1.0, 1.0, *overall, refused=why)
 
 
 def _verdict_of(finding: Finding, margin: float, p_holm: float | None, alpha: float) -> MetricVerdict:
@@ -212,10 +260,11 @@ def _verdict_of(finding: Finding, margin: float, p_holm: float | None, alpha: fl
             note=finding.refused,
         )
     estimate, lower, upper = _shown(finding)
-    fails = p_holm <= alpha
-    passes = finding.interval.upper < finding.limit
+    fails = p_holm <= alpha and finding.p_margin <= 1 - BEYOND_CONFIDENCE
+    inside = finding.interval.upper < finding.limit
+    worse_tail = finding.p_worse_tail <= alpha
     return MetricVerdict(
-        verdict="FAIL" if fails else "PASS" if passes else "INCONCLUSIVE",
+        verdict="FAIL" if fails else "PASS" if inside and not worse_tail else "INCONCLUSIVE",
         margin=margin,
         n=finding.n,
         ratio=estimate,
@@ -224,7 +273,8 @@ def _verdict_of(finding: Finding, margin: float, p_holm: float | None, alpha: fl
         p_holm=p_holm,
         candidate=finding.candidate,
         baseline=finding.baseline,
-        faster=finding.metric != "errors" and finding.interval.upper < 0,
+        faster=finding.metric != "errors" and finding.interval.upper < 0 and not worse_tail,
+        note=_CONCENTRATED if inside and worse_tail and not fails else "",
     )
 
 
@@ -239,17 +289,22 @@ def _shown(finding: Finding) -> tuple[float | None, float | None, float | None]:
     return estimate, lower, upper
 
 
-def _pairs_to_decide(finding: Finding, alpha: float) -> float:
+def _pairs_to_decide(finding: Finding, alpha: float, tests: int) -> float:
     interval = finding.interval
     gap = finding.limit - interval.estimate
-    half_width = interval.upper - interval.estimate if gap > 0 else interval.estimate - interval.lower
-    if not isfinite(half_width):
+    if not isfinite(interval.upper - interval.lower) or finding.p_worse_tail <= alpha:
         return float(finding.n)
     if gap == 0:
         return inf
-    z_alpha = NormalDist().inv_cdf(1 - alpha)
-    scale = (z_alpha + _POWER) / z_alpha * half_width / gap
-    return finding.n * (scale * scale - 1)
+    if gap > 0:
+        z_alpha = NormalDist().inv_cdf(1 - alpha)
+        scale = (z_alpha + _POWER) / z_alpha * (interval.upper - interval.estimate) / gap
+        # A bound on few failures shrinks with the requests themselves, not with their root.
+        growth = scale if finding.metric == "errors" and interval.estimate == 0 else scale * scale
+    else:
+        half, whole = _distances(interval.estimate - interval.lower, alpha, tests)
+        growth = max(half / (finding.limit * (1 - EARLY_SHARE) - gap), whole / -gap) ** 2
+    return finding.n * max(growth - 1, 0.0)
 
 
 def _log_ratios(worse_if_large: Floats, reference: Floats) -> Floats:

@@ -32,9 +32,10 @@ class MetricVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
     lower: float | None = None
     upper: float | None = None
     p_holm: float | None = None
-    """Holm-adjusted one-sided p of "the candidate is worse"."""
+    """Holm-adjusted one-sided p of "the candidate is worse by more than half the margin"."""
     candidate: float | None = None
-    """The candidate's value over all its rows: seconds, or a share for `errors`."""
+    """The candidate's value over the judged blocks: seconds, a share for `errors`, requests per
+    second for `goodput`."""
     baseline: float | None = None
     faster: bool = False
     """The whole interval lies below 1: the candidate is reported as faster."""

@@ -26,8 +26,9 @@ def metric_sentence(metric: str, found: MetricVerdict) -> str:
             f"{name}: {_points(found.ratio)} percentage points {_bounds(found, _points)}, "
             f"allowed {_points(found.margin)}"
         )
+    note = f" ({found.note})" if found.note else ""
     allowed = -found.margin / (1 + found.margin) if metric == "goodput" else found.margin
-    return f"{name}: {_excess(found.ratio)} {_bounds(found, _excess)}, allowed {_excess(1 + allowed)}"
+    return f"{name}: {_excess(found.ratio)} {_bounds(found, _excess)}, allowed {_excess(1 + allowed)}{note}"
 
 
 def failing(metrics: Mapping[str, MetricVerdict]) -> list[str]:
@@ -50,7 +51,7 @@ def undecided(metrics: Mapping[str, MetricVerdict]) -> list[str]:
 def refused(metrics: Mapping[str, MetricVerdict]) -> list[str]:
     """A sentence for each metric without enough data."""
     return [
-        f"{metric_sentence(metric, found).capitalize()}."
+        f"{_capital(metric_sentence(metric, found))}."
         for metric, found in metrics.items()
         if found.verdict == "REFUSED"
     ]
@@ -77,6 +78,10 @@ def objective_sentences(objectives: Iterable[ObjectiveVerdict], outcome: str) ->
         for found in objectives
         if found.verdict == outcome
     ]
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _excess(ratio: float) -> str:
