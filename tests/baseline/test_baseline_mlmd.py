@@ -220,6 +220,18 @@ def test_a_file_that_is_no_database_is_refused(tmp_path, sqlite_uri):
         open_store(f"mlmd+sqlite://{tmp_path}/notes.txt")
 
 
+def test_giving_way_to_another_writer_is_tried_again():
+    answers = iter([mlmd_connection.MlmdError(mlmd_connection.ABORTED, "deadlock")] * 2)
+
+    def deadlocked(method, request):
+        for error in answers:
+            raise error
+        return b""
+
+    connection = mlmd_connection._Connection("mlmd+mysql://host:1/db", deadlocked, lambda: None)
+    assert MlmdStore(connection, "mlmd+mysql://host:1/db").list_keys() == []
+
+
 def test_an_error_the_store_does_not_expect_is_not_a_crash():
     def refuse(method, request):
         raise mlmd_connection.MlmdError(7, "RBAC: access denied")
