@@ -1,0 +1,97 @@
+"""Command line of the embedded server; its main options are tensorflow_model_server's."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from model_load_test.components.errors import InputError
+from model_load_test.components.serving.embedded.faults import Faults
+from model_load_test.components.serving.embedded.model_config import read_model_config
+from model_load_test.components.serving.embedded.server import (
+    DEFAULT_CALLABLE,
+    ModelSettings,
+    ServerSettings,
+    Versions,
+    serve,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the server; 0 when it was stopped, 2 when something given cannot be used."""
+    try:
+        serve(_settings(_parser().parse_args(arguments)))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m model_load_test.components.serving.embedded",
+        description="A TF-Serving-compatible model server for laptops and tests.",
+    )
+    add = parser.add_argument
+    add("--model-name", default="default", help="name the model is served by")
+    add("--model-base-path", type=Path, help="folder of version folders, each a SavedModel")
+    add("--model-config-file", type=Path, help="TF Serving's ModelServerConfig, for several models")
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=8500, help="gRPC port; 0 for any that is free")
+    add("--rest-api-port", type=int, default=8501, help="REST port; 0 for any that is free")
+    add("--backend", choices=("saved-model", "numpy"), default="saved-model")
+    add("--callable", default=DEFAULT_CALLABLE, help="MODULE:NAME of a NumpyModel, for --backend numpy")
+    add("--versions", type=_versions, default="latest", help="latest, all, or numbers such as 1,3")
+    add("--label", action="append", type=_label, default=[], help="version label, such as stable=1")
+    add("--ready-file", type=Path, help="file that gets the ready line too")
+    add("--exit-with-parent", action="store_true", help="stop when the starting process ends")
+    faults = parser.add_argument_group("injected faults, for testing load tests")
+    faults.add_argument("--delay-ms", type=float, default=0.0, help="added to every inference request")
+    faults.add_argument("--error-rate", type=float, default=0.0, help="share of requests that fail")
+    faults.add_argument("--hang-after-requests", type=int, help="answer that many, then none")
+    faults.add_argument("--fault-seed", type=int, default=0, help="of the choice of failing requests")
+    return parser
+
+
+def _versions(text: str) -> Versions:
+    if text == "latest":
+        return "latest"
+    if text == "all":
+        return "all"
+    return tuple(int(number) for number in text.split(","))
+
+
+def _label(text: str) -> tuple[str, int]:
+    label, _, version = text.partition("=")
+    return label, int(version)
+
+
+def _settings(given: argparse.Namespace) -> ServerSettings:
+    if given.model_config_file:
+        models = read_model_config(given.model_config_file)
+    else:
+        models = (
+            ModelSettings(
+                name=given.model_name,
+                base_path=given.model_base_path,
+                backend=given.backend,
+                callable_place=given.callable,
+                versions=given.versions,
+                labels=dict(given.label),
+            ),
+        )
+    return ServerSettings(
+        models=models,
+        host=given.host,
+        grpc_port=given.port,
+        rest_port=given.rest_api_port,
+        faults=Faults(given.delay_ms, given.error_rate, given.hang_after_requests, given.fault_seed),
+        ready_file=given.ready_file,
+        exit_with_parent=given.exit_with_parent,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
