@@ -186,7 +186,7 @@ def _percentile(pairs: Pairs, metric: str, margin: float, alpha: float) -> list[
     if by_block and metric != "p99":
         return [_block_percentile(pairs, metric, margin, alpha, overall)]
     tails = exceedance.prepare(pairs, q)
-    pooled = _pooled_tail(tails, metric, margin, alpha, overall)
+    pooled = _pooled_tail(tails, metric, margin, overall)
     if not by_block:
         return [replace(pooled, interval=exceedance.interval(tails, alpha))]
     if pooled.p_half <= alpha:
@@ -201,7 +201,7 @@ def _block_percentile(pairs: Pairs, metric: str, margin: float, alpha: float, ov
     return _log_ratio_finding(metric, ratios, margin, alpha, overall)
 
 
-def _pooled_tail(tails: Exceedance, metric: str, margin: float, alpha: float, overall: _Values) -> Finding:
+def _pooled_tail(tails: Exceedance, metric: str, margin: float, overall: _Values) -> Finding:
     limit = log1p(margin)
     return Finding(
         metric,

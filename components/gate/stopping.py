@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from model_load_test.components.gate.judge import judge
 from model_load_test.components.gate.spec import GateSpec
 from model_load_test.components.gate.verdict import Verdict
-from model_load_test.components.load.run import StopDecision, StopRule
+
+if TYPE_CHECKING:
+    from model_load_test.components.load.run import StopRule
 
 
 def stop_rule(
@@ -23,16 +26,11 @@ def stop_rule(
     return partial(judge, spec=spec, history=history)
 
 
-def decided(verdict: Verdict) -> tuple[bool, str]:
-    """Whether to stop loading at this verdict, and the running estimate in one line for the log."""
-    return (
-        verdict.verdict != "INCONCLUSIVE",
-        f"{verdict.verdict} after {verdict.pairs} pairs: {verdict.reasons[0]}",
-    )
-
-
 def load_stop_rule(spec: GateSpec) -> StopRule:
     """`stop_rule` as the load room asks it: stop or go on, and the running estimate as text."""
+    # Judging a file offline must not need the generators' modules.
+    from model_load_test.components.load.run import StopDecision
+
     rule = stop_rule(spec)
 
     def decide(table: pa.Table) -> StopDecision:
