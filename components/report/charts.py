@@ -44,11 +44,15 @@ class Hit:
 
 @dataclass(frozen=True)
 class Mark:
-    """A line across the chart with a label at its upper or right end."""
+    """A line across the chart with a label at its upper or left end."""
 
     at: float
     label: str
     style: str = ""
+    row: int = 0
+    """Row of the label of a vertical mark, counted from the top."""
+    before: bool = False
+    """Whether the label of a vertical mark stands left of its line."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ def element(tag: str, *content: str, **attributes: object) -> Markup:
 
 def chart(drawn: Chart) -> Markup:
     """A chart as one SVG element."""
+    bare = {"no-x": not drawn.x_labels, "no-y": not drawn.y_labels}
     return element(
         "svg",
         *_grid(drawn),
@@ -121,7 +126,7 @@ def chart(drawn: Chart) -> Markup:
         *(_cross(drawn, at) for at in drawn.crosses),
         _crosshair(),
         *_hits(drawn),
-        class_="plot" + ("" if drawn.y_labels else " plot-bare"),
+        class_=" ".join(["plot", *(name for name, on in bare.items() if on)]),
         role="img",
         aria_label=drawn.name,
         tabindex="0" if drawn.hits else None,
@@ -130,7 +135,7 @@ def chart(drawn: Chart) -> Markup:
     )
 
 
-def forest_row(row: Interval, scale: Scale, height: int = 44) -> Markup:
+def forest_row(row: Interval, scale: Scale, height: int = 60) -> Markup:
     """One interval with its estimate and margin; the axis is drawn by `forest_axis`."""
     return element(
         "svg",
@@ -179,7 +184,7 @@ def _grid(drawn: Chart) -> list[Markup]:
 def _x_label(scale: Scale, value: float, label: str, y: int | None) -> Markup:
     place = scale.percent(value)
     anchor = "start" if place < 4 else "end" if place > 96 else "middle"
-    where = {"y": "100%", "dy": "20"} if y is None else {"y": str(y), "dy": None}
+    where = {"y": "100%", "dy": "22"} if y is None else {"y": str(y), "dy": None}
     return element("text", label, class_="tick", x=f"{place}%", text_anchor=anchor, **where)
 
 
@@ -241,7 +246,7 @@ def _vertical(place: float, **attributes: object) -> Markup:
 
 def _vertical_mark(drawn: Chart, mark: Mark) -> Markup:
     place = drawn.x.percent(mark.at)
-    left = place > 85
+    left = mark.before or place > 92
     label = element(
         "text",
         mark.label,
@@ -249,7 +254,7 @@ def _vertical_mark(drawn: Chart, mark: Mark) -> Markup:
         x=f"{place}%",
         y="0",
         dx="-5" if left else "5",
-        dy="11",
+        dy=11 + 15 * mark.row,
         text_anchor="end" if left else "start",
     )
     return _vertical(place, class_=f"mark {mark.style}") + label
@@ -258,9 +263,9 @@ def _vertical_mark(drawn: Chart, mark: Mark) -> Markup:
 def _horizontal_mark(drawn: Chart, mark: Mark) -> Markup:
     y = f"{100 - drawn.y.percent(mark.at)}%"
     line = element("line", class_=f"mark {mark.style}", x1="0", x2="100%", y1=y, y2=y)
-    return line + element(
-        "text", mark.label, class_=f"mark-label {mark.style}", x="100%", y=y, dy="-5", text_anchor="end"
-    )
+    if not mark.label:
+        return line
+    return line + element("text", mark.label, class_=f"mark-label {mark.style}", x="0", y=y, dx="6", dy="-5")
 
 
 def _dot(drawn: Chart, style: str, x: float, y: float) -> Markup:
@@ -269,9 +274,8 @@ def _dot(drawn: Chart, style: str, x: float, y: float) -> Markup:
 
 
 def _cross(drawn: Chart, at: float) -> Markup:
-    return element(
-        "text", "\N{MULTIPLICATION SIGN}", class_="cross", x=f"{drawn.x.percent(at)}%", y="100%", dy="-4", text_anchor="middle"
-    )
+    place = {"x": f"{drawn.x.percent(at)}%", "y": "100%", "dy": "9"}
+    return element("text", "\N{MULTIPLICATION SIGN}", class_="cross", text_anchor="middle", **place)
 
 
 def _crosshair() -> Markup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import msgspec
 from markupsafe import Markup
@@ -44,17 +45,23 @@ from model_load_test.components.report.wording import (
     present,
 )
 
-_NO_Y_TICKS = Scale(0, 1)
+Stretch: TypeAlias = tuple[float, dict[str, SeriesPoint]]
+"""A stretch of time: its middle in seconds since the run began, and each arm's point."""
 
 
-class Figure(msgspec.Struct, frozen=True):
-    """A chart with what stands around it."""
+class Panel(msgspec.Struct, frozen=True):
+    """One chart and the words over it."""
 
     title: str
     picture: Markup
     caption: str = ""
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """Charts that belong together, with the same values as a table."""
+
+    panels: tuple[Panel, ...]
     columns: tuple[str, ...] = ()
-    """Headings of the same values as a table."""
     rows: tuple[tuple[str, ...], ...] = ()
 
 
@@ -83,7 +90,7 @@ class Forest(msgspec.Struct, frozen=True):
 
 def forest_figures(verdict: Verdict) -> list[Forest]:
     """The metrics' intervals against their margins: ratios on one axis, failure shares on another."""
-    if not any(present(metric.ratio) for metric in verdict.metrics.values()):
+    if verdict.verdict == "INVALID" or not any(present(m.ratio) for m in verdict.metrics.values()):
         return []
     ratios = {name: metric for name, metric in verdict.metrics.items() if name != "errors"}
     errors = {name: metric for name, metric in verdict.metrics.items() if name == "errors"}
@@ -91,7 +98,7 @@ def forest_figures(verdict: Verdict) -> list[Forest]:
     if ratios:
         ends = [allowed_end(name, metric.margin) for name, metric in ratios.items()]
         scale = ratio_scale([*ends, *_finite(ratios.values())])
-        forests.append(_forest(ratios, scale, "Candidate against baseline"))
+        forests.append(_forest(ratios, scale, "Change, and what is allowed"))
     if errors:
         ends = [metric.margin for metric in errors.values()]
         scale = difference_scale([*ends, *_finite(errors.values())])
@@ -99,20 +106,35 @@ def forest_figures(verdict: Verdict) -> list[Forest]:
     return forests
 
 
-def time_figures(report: RunReport) -> list[Figure]:
-    """Median and p95 over time for each arm, and their ratio pair by pair."""
-    points = [point for point in report.series if point.p50_seconds or point.failed]
-    if not points:
-        return []
+def time_figure(report: RunReport) -> Figure | None:
+    """Median and p95 over time for each arm, and the ratio of p95 pair by pair."""
+    points = report.series
+    if not any(_level(point, "p50") for point in points):
+        return None
     scale = time_scale(0.0, max(point.end_seconds for point in points))
-    figures = [
-        _latency_over_time(report, points, scale, "p95", last=False),
-        _latency_over_time(report, points, scale, "p50", last=False),
-    ]
+    stretches = _stretches(points)
     pairs = _pairs(points)
-    if len(pairs) >= 3:
-        figures.append(_ratio_over_time(report, pairs, scale))
-    return [figure for figure in figures if figure is not None]
+    paired = len(pairs) >= 3
+    panels = [
+        _latency_panel(report, "p95", scale, stretches, last=False),
+        _latency_panel(report, "p50", scale, stretches, last=not paired),
+    ]
+    if paired:
+        panels.append(_ratio_panel(report, pairs, scale))
+    arms = _arms(points)
+    ratios = {candidate.block: format_change(ratio) for candidate, _, ratio in pairs}
+    columns = ("Time", "Block", *(f"{arm.capitalize()} {name}" for name in ("p50", "p95") for arm in arms))
+    rows = tuple(
+        (
+            format_seconds(at),
+            _block_name(some),
+            *(format_seconds(_level(some.get(arm), name)) for name in ("p50", "p95") for arm in arms),
+            *([ratios.get(next(iter(some.values())).block, "")] if paired else []),
+            format_count(sum(point.failed for point in some.values())),
+        )
+        for at, some in stretches
+    )
+    return Figure(tuple(panels), (*columns, *(["p95 change"] if paired else []), "Failed"), rows)
 
 
 def distribution_figure(report: RunReport) -> Figure | None:
@@ -126,7 +148,7 @@ def distribution_figure(report: RunReport) -> Figure | None:
     x = Scale(edges[0], edges[-1], latency_scale((edges[0] * 1.1, edges[-1] / 1.1)).ticks, True)
     middles = [(a * b) ** 0.5 for a, b in itertools.pairwise(edges)]
     curves = [
-        Curve(arm, tuple(zip(middles, _smoothed(histogram.shares[arm]), strict=True)), filled=True)
+        Curve(arm, tuple(zip(middles, _smoothed(_smoothed(histogram.shares[arm])), strict=True)), filled=True)
         for arm in reversed(arms)
     ]
     hits = [
@@ -141,17 +163,12 @@ def distribution_figure(report: RunReport) -> Figure | None:
         )
         for index, (middle, low, high) in enumerate(zip(middles, edges, edges[1:], strict=False))
     ]
-    marks = [
-        Mark(report.arms[arm].latency_seconds[name], f"{metric_title(name)}", arm)
-        for arm in arms
-        for name in ("p50", "p95", "p99")
-        if arm in report.arms and name in report.arms[arm].latency_seconds
-    ]
+    marks = _percentile_marks(report, arms)
     picture = chart(
         Chart(
             name="Latency distribution on a log axis. " + _levels(report),
             x=x,
-            y=Scale(0, highest * 1.22),
+            y=Scale(0, highest * 1.3),
             height=260,
             curves=tuple(curves),
             hits=tuple(hits),
@@ -159,7 +176,7 @@ def distribution_figure(report: RunReport) -> Figure | None:
             y_labels=False,
         )
     )
-    return Figure("How latencies are spread", picture, "Share of requests per latency; log axis.")
+    return Figure((Panel("How latencies are spread", picture, "Share of requests; log axis."),))
 
 
 def tail_figure(report: RunReport) -> Figure | None:
@@ -199,13 +216,8 @@ def tail_figure(report: RunReport) -> Figure | None:
         )
     )
     columns = ("Percentile", *(arm.capitalize() for arm in arms))
-    return Figure(
-        "Latency by percentile",
-        picture,
-        "Each step to the right leaves a tenth of the requests.",
-        columns,
-        tuple(rows),
-    )
+    panel = Panel("Latency by percentile", picture, "The tail is stretched; log axis.")
+    return Figure((panel,), columns, tuple(rows))
 
 
 def history_figure(report: RunReport) -> Figure | None:
@@ -245,7 +257,8 @@ def history_figure(report: RunReport) -> Figure | None:
         )
     )
     rows = tuple((label, format_seconds(value)) for label, value in zip(labels, values, strict=True))
-    return Figure("p95 of earlier runs", picture, "Oldest first; this run last.", ("Run", "p95"), rows)
+    panel = Panel("p95 of earlier runs", picture, "Oldest first, this run last.")
+    return Figure((panel,), ("Run", "p95"), rows)
 
 
 def _forest(metrics: dict[str, MetricVerdict], scale: Scale, axis_title: str) -> Forest:
@@ -295,83 +308,88 @@ def _forest_row(name: str, metric: MetricVerdict, scale: Scale) -> ForestRow:
     )
 
 
-def _latency_over_time(
-    report: RunReport, points: Sequence[SeriesPoint], scale: Scale, name: str, last: bool
-) -> Figure | None:
+def _percentile_marks(report: RunReport, arms: Sequence[str]) -> list[Mark]:
+    """Percentiles of each arm, their labels turned away from the other arm's."""
+    marks = []
+    for name in ("p50", "p95", "p99"):
+        levels = [level for arm in arms if (level := report.arms[arm].latency_seconds.get(name)) is not None]
+        for row, arm in enumerate(arms):
+            level = report.arms[arm].latency_seconds.get(name)
+            if level is not None:
+                marks.append(Mark(level, name, arm, row, before=level < max(levels)))
+    return marks
+
+
+def _latency_panel(
+    report: RunReport, name: str, scale: Scale, stretches: Sequence[Stretch], *, last: bool
+) -> Panel:
+    points, arms = report.series, _arms(report.series)
     values = [value for point in points if (value := _level(point, name)) is not None]
-    if not values:
-        return None
-    arms = [arm for arm in ARMS if any(point.arm == arm for point in points)]
-    stretches = _stretches(points)
-    columns = ("Time", "Block", *(arm.capitalize() for arm in arms))
-    rows = tuple(
-        (
-            format_seconds(at),
-            _block_name(some),
-            *(format_seconds(_level(some.get(arm), name)) for arm in arms),
-        )
-        for at, some in stretches
-    )
+    title = metric_title(name)
     hits = [
         Hit(
             at,
-            _tip(f"{_block_name(some)}, {format_seconds(at)}", arms, row[2:]) + _failed_line(some.values()),
+            _tip(_block_name(some) or "At", arms, [format_seconds(_level(some.get(a), name)) for a in arms])
+            + f"\nTime\t{format_seconds(at)}"
+            + _failed_line(some.values()),
         )
-        for (at, some), row in zip(stretches, rows, strict=True)
+        for at, some in stretches
     ]
-    title = metric_title(name)
     picture = chart(
         Chart(
             name=f"{title} latency over time. " + _ranges(points, arms, name),
             x=scale,
             y=latency_scale(values),
-            height=170,
+            height=160,
             curves=tuple(
                 Curve(arm, tuple((_middle(p), _level(p, name)) for p in points if p.arm == arm))
                 for arm in reversed(arms)
             ),
             hits=tuple(hits),
-            vertical_marks=_looks(report, points),
+            vertical_marks=_looks(report),
             bands=_warmup(points),
             crosses=tuple(at for at, some in stretches if any(point.failed for point in some.values())),
             x_labels=last,
             group="time",
         )
     )
-    return Figure(f"{title} latency", picture, "", columns, rows)
+    return Panel(f"{title} latency", picture)
 
 
-def _ratio_over_time(
+def _ratio_panel(
     report: RunReport, pairs: Sequence[tuple[SeriesPoint, SeriesPoint, float]], scale: Scale
-) -> Figure:
+) -> Panel:
     metric = report.verdict.metrics.get("p95")
-    margin = 1 + metric.margin if metric else None
+    margin = allowed_end("p95", metric.margin) if metric else None
     ratios = [ratio for _, _, ratio in pairs]
-    marks = [Mark(1.0, "equal", "neutral")]
-    if margin:
-        marks.append(Mark(margin, f"allowed {format_margin('p95', margin - 1)}", "limit"))
-    points = [point for candidate, baseline, _ in pairs for point in (candidate, baseline)]
-    drawn = [(_middle(candidate), ratio) for candidate, _, ratio in pairs]
+    marks = [Mark(1.0, "", "neutral")]
+    if metric and margin:
+        marks.append(Mark(margin, f"allowed {format_margin('p95', metric.margin)}", "limit"))
+    drawn = [((_middle(candidate) + _middle(baseline)) / 2, ratio) for candidate, baseline, ratio in pairs]
     picture = chart(
         Chart(
             name=f"p95 of candidate over baseline, pair by pair: from {format_change(min(ratios))} "
             f"to {format_change(max(ratios))}, {sum(r > 1 for r in ratios)} of {len(ratios)} above equal",
             x=scale,
             y=ratio_scale([*ratios, *([margin] if margin else [])]),
-            height=170,
+            height=160,
             dots=tuple(("pair above" if margin and y > margin else "pair", x, y) for x, y in drawn),
             hits=tuple(
-                Hit(x, f"Pair {candidate.block}\np95\t{format_change(ratio)}")
+                Hit(x, f"Pair {candidate.block}\np95 change\t{format_change(ratio)}")
                 for (x, ratio), (candidate, _, _) in zip(drawn, pairs, strict=True)
             ),
-            vertical_marks=_looks(report, points),
+            vertical_marks=_looks(report),
             horizontal_marks=tuple(marks),
             bands=_warmup(report.series),
             group="time",
         )
     )
-    rows = tuple((str(candidate.block), format_change(ratio)) for candidate, _, ratio in pairs)
-    return Figure("p95, candidate against baseline, pair by pair", picture, "", ("Pair", "p95"), rows)
+    return Panel("p95, candidate against baseline", picture, "Each point is one pair of blocks.")
+
+
+def _arms(points: Iterable[SeriesPoint]) -> list[str]:
+    present_arms = {point.arm for point in points}
+    return [arm for arm in ARMS if arm in present_arms]
 
 
 def _pairs(points: Iterable[SeriesPoint]) -> list[tuple[SeriesPoint, SeriesPoint, float]]:
@@ -388,7 +406,7 @@ def _pairs(points: Iterable[SeriesPoint]) -> list[tuple[SeriesPoint, SeriesPoint
     ]
 
 
-def _stretches(points: Iterable[SeriesPoint]) -> list[tuple[float, dict[str, SeriesPoint]]]:
+def _stretches(points: Iterable[SeriesPoint]) -> list[Stretch]:
     """Points that belong together (the arms of one block) with the time of their middle."""
     together: dict[tuple[bool, object], dict[str, SeriesPoint]] = {}
     counted: dict[tuple[str, bool], int] = {}
@@ -403,11 +421,12 @@ def _stretches(points: Iterable[SeriesPoint]) -> list[tuple[float, dict[str, Ser
     return sorted(middles, key=lambda stretch: stretch[0])
 
 
-def _looks(report: RunReport, points: Sequence[SeriesPoint]) -> tuple[Mark, ...]:
+def _looks(report: RunReport) -> tuple[Mark, ...]:
     """Where the gate looked at the pairs measured so far."""
+    blocks = [point for point in report.series if point.block is not None]
     marks = []
     for look in report.load_spec.get("looks", ()):
-        ends = [point.end_seconds for point in points if point.block is not None and point.block < look]
+        ends = [point.end_seconds for point in blocks if point.block < look]
         if ends and look <= report.verdict.pairs:
             marks.append(Mark(max(ends), f"look at {look}", "look"))
     return tuple(marks)

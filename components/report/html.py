@@ -18,7 +18,7 @@ from model_load_test.components.report.figures import (
     forest_figures,
     history_figure,
     tail_figure,
-    time_figures,
+    time_figure,
 )
 from model_load_test.components.report.model import RunReport
 from model_load_test.components.report.wording import (
@@ -39,7 +39,7 @@ from model_load_test.components.report.wording import (
 )
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_ARM_ROWS = ("mean", "p50", "p90", "p95", "p99", "p999", "max")
+_LATENCIES = ("mean", "p50", "p90", "p95", "p99", "p999", "max")
 _WEB_SCHEMES = ("", "http", "https")
 _CONSEQUENCE_ORDER = {"INVALID": 0, "WARNING": 1, "INFO": 2}
 
@@ -53,11 +53,14 @@ class Tile(msgspec.Struct, frozen=True):
 
 
 class FactRow(msgspec.Struct, frozen=True):
-    """One line of a table of facts; `differs` when the arms do not agree."""
+    """One line of a table of facts."""
 
     name: str
     values: tuple[str, ...]
     differs: bool = False
+    """Whether the arms do not agree."""
+    code: bool = False
+    """Whether the name is a machine's own text."""
 
 
 def render_page(report: RunReport) -> str:
@@ -72,14 +75,15 @@ def render_page(report: RunReport) -> str:
         subtitle=_subtitle(report),
         tiles=_tiles(report),
         forests=forest_figures(report.verdict),
-        metrics=_metric_rows(report),
-        time_figures=time_figures(report),
+        metric_rows=_metric_rows(report),
+        time_figure=time_figure(report),
         shape_figures=[
             figure for figure in (distribution_figure(report), tail_figure(report)) if figure is not None
         ],
         history=history_figure(report),
         arms=list(report.arms),
         request_rows=_request_rows(report),
+        latency_rows=_latency_rows(report),
         failures=_failures(report),
         checks=sorted(report.verdict.checks, key=lambda check: _CONSEQUENCE_ORDER[check.consequence]),
         fingerprint_arms=list(report.fingerprints),
@@ -89,6 +93,7 @@ def render_page(report: RunReport) -> str:
         links=[(name, target, _is_web_address(target)) for name, target in report.links.items()],
         wanted=_wanted(report),
         data=_data(report),
+        absent=ABSENT,
         text=_asset,
     )
 
@@ -103,7 +108,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        count=format_count, seconds=format_seconds, share=format_share, change=format_change, moment=_moment
+        count=format_count, moment=_moment, unbroken=_unbroken
     )
     return environment
 
@@ -138,13 +143,18 @@ def _moment(moment: datetime) -> str:
     return f"{moment:%d %b %Y, %H:%M} {moment:%Z}".strip()
 
 
+def _unbroken(sentence: str) -> str:
+    """A sentence whose percent signs stay with their numbers."""
+    return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
 def _tiles(report: RunReport) -> list[Tile]:
     tiles = []
     for name in ("p50", "p95", "p99"):
         metric = report.verdict.metrics.get(name)
         level = _latency(report, "candidate", name)
-        if metric is not None and present(metric.ratio):
-            against = f"{format_level(name, metric.candidate)}, was {format_level(name, metric.baseline)}"
+        if metric is not None and present(metric.ratio) and report.verdict.verdict != "INVALID":
+            against = f"{format_level(name, metric.candidate)} against {format_level(name, metric.baseline)}"
             tiles.append(Tile(f"{metric_title(name)} latency", format_change(metric.ratio), against))
         elif level is not None:
             tiles.append(Tile(f"{metric_title(name)} latency", format_seconds(level), "candidate"))
@@ -163,7 +173,7 @@ def _tiles(report: RunReport) -> list[Tile]:
             Tile(
                 "Achieved rate",
                 format_rate(candidate.achieved_rps),
-                f"of {format_rate(offered)} offered, per arm" if offered else "per arm",
+                f"of {format_count(offered)} offered per arm" if offered else "per arm",
             )
         )
     return tiles
@@ -186,47 +196,42 @@ def _wanted(report: RunReport) -> str:
     return f"{format_count(verdict.pairs_wanted)} more pairs of blocks{requests}"
 
 
-def _metric_rows(report: RunReport) -> list[dict[str, Any]]:
+def _metric_rows(report: RunReport) -> list[tuple[str, ...]]:
+    effects = report.verdict.detectable_effect
     return [
-        {
-            "name": metric_title(name),
-            "candidate": format_level(name, metric.candidate),
-            "baseline": format_level(name, metric.baseline),
-            "difference": format_difference(name, metric.ratio),
-            "interval": interval(name, metric),
-            "margin": format_margin(name, metric.margin),
-            "p": ABSENT if metric.p_holm is None else f"{metric.p_holm:.2g}",
-            "n": metric.n,
-            "detectable": format_change(1 + report.verdict.detectable_effect[name])
-            if name in report.verdict.detectable_effect
-            else ABSENT,
-            "verdict": metric.verdict,
-            "faster": metric.faster,
-            "note": metric.note,
-        }
+        (
+            metric_title(name),
+            format_difference(name, metric.ratio),
+            interval(name, metric),
+            format_margin(name, metric.margin),
+            ABSENT if metric.p_holm is None else f"{metric.p_holm:.2g}",
+            format_count(metric.n),
+            format_margin(name, effects[name]) if name in effects else ABSENT,
+        )
         for name, metric in report.verdict.metrics.items()
     ]
 
 
 def _request_rows(report: RunReport) -> list[FactRow]:
     arms = list(report.arms.values())
-    rows = [
-        FactRow("Requests", tuple(format_count(arm.requests) for arm in arms)),
+    offered = report.load_spec.get("rate_rps")
+    failed = [f"{format_count(arm.requests - arm.ok)} ({format_share(arm.error_share)})" for arm in arms]
+    return [
+        FactRow("Sent", tuple(format_count(arm.requests) for arm in arms)),
         FactRow("Succeeded", tuple(format_count(arm.ok) for arm in arms)),
-        FactRow(
-            "Failed",
-            tuple(f"{format_count(arm.requests - arm.ok)} ({format_share(arm.error_share)})" for arm in arms),
-        ),
+        FactRow("Failed", tuple(failed)),
+        *([FactRow("Offered rate", (format_rate(offered),) * len(arms))] if offered else []),
         FactRow("Achieved rate", tuple(format_rate(arm.achieved_rps) for arm in arms)),
     ]
-    for name in _ARM_ROWS:
-        if any(name in arm.latency_seconds for arm in arms):
-            rows.append(
-                FactRow(
-                    METRIC_TITLES[name], tuple(format_seconds(arm.latency_seconds.get(name)) for arm in arms)
-                )
-            )
-    return rows
+
+
+def _latency_rows(report: RunReport) -> list[FactRow]:
+    arms = list(report.arms.values())
+    return [
+        FactRow(METRIC_TITLES[name], tuple(format_seconds(arm.latency_seconds.get(name)) for arm in arms))
+        for name in _LATENCIES
+        if any(name in arm.latency_seconds for arm in arms)
+    ]
 
 
 def _failures(report: RunReport) -> list[FactRow]:
@@ -237,7 +242,7 @@ def _failures(report: RunReport) -> list[FactRow]:
         for error, count in arm.errors.items():
             totals[error] = totals.get(error, 0) + count
     return [
-        FactRow(error, tuple(format_count(arm.errors.get(error, 0)) for arm in arms))
+        FactRow(error, tuple(format_count(arm.errors.get(error, 0)) for arm in arms), code=True)
         for error in sorted(totals, key=lambda error: -totals[error])
     ]
 

@@ -113,7 +113,7 @@ def build_run_report(
     """
     known = {arm: dict(facts) for arm, facts in (fingerprints or {}).items()}
     if not known and metadata.fingerprint:
-        known = {"run": dict(metadata.fingerprint)}
+        known = {"run": {name: str(value) for name, value in metadata.fingerprint.items()}}
     kinds = {kind for facts in (metadata.fingerprint, *known.values()) if (kind := facts.get("server_kind"))}
     return RunReport(
         verdict=verdict,

@@ -41,7 +41,7 @@ def ratio_scale(values: Iterable[float]) -> Scale:
     low, high = math.log(min(shown)), math.log(max(shown))
     room = max(0.12 * (high - low), 0.02)
     low, high = math.exp(low - room), math.exp(high + room)
-    return Scale(low, high, tuple((r, format_change(r, 0)) for r in _ratio_ticks(low, high)), True)
+    return Scale(low, high, tuple(_ratio_ticks(low, high)), True)
 
 
 def latency_scale(values: Iterable[float]) -> Scale:
@@ -51,7 +51,8 @@ def latency_scale(values: Iterable[float]) -> Scale:
     if high / low < 1.5:
         middle = math.sqrt(low * high)
         low, high = middle / 1.25, middle * 1.25
-    return Scale(low, high, tuple((t, format_seconds(t)) for t in _latency_ticks(low, high)), True)
+    ticks = tuple((tick, format_seconds(tick, trimmed=True)) for tick in _latency_ticks(low, high))
+    return Scale(low, high, ticks, True)
 
 
 def time_scale(low: float, high: float) -> Scale:
@@ -60,9 +61,8 @@ def time_scale(low: float, high: float) -> Scale:
     step = _nice_step((high - low) / 6)
     if step > 30:
         step = 60 * _nice_step((high - low) / 360)
-    return Scale(
-        low, high, tuple((t, format_seconds(t) if t else "0 s") for t in _multiples(low, high, step))
-    )
+    ticks = _multiples(low, high, step)
+    return Scale(low, high, tuple((t, format_seconds(t, trimmed=True) if t else "0 s") for t in ticks))
 
 
 def difference_scale(values: Iterable[float]) -> Scale:
@@ -70,7 +70,7 @@ def difference_scale(values: Iterable[float]) -> Scale:
     shown = [0.0, *values]
     room = max(0.15 * (max(shown) - min(shown)), 1e-4)
     low, high = min(shown) - room, max(shown) + room
-    step = _nice_step((high - low) / 4)
+    step = _nice_step((high - low) / 5)
     decimals = max(0, -math.floor(math.log10(step * 100)))
     labels = (
         (t, f"{100 * t:+.{decimals}f}".replace("-", "\N{MINUS SIGN}")) for t in _multiples(low, high, step)
@@ -93,21 +93,29 @@ def tail_value(share: float) -> float:
     return 1 / (1 - min(share, 0.99999))
 
 
-def _ratio_ticks(low: float, high: float) -> list[float]:
+def _ratio_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Ticks in steps of percent, or of factors where the axis spans more than percent can say."""
     if high / low > 4:
-        factors = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0, 16.0)
-        return [factor for factor in factors if low <= factor <= high]
+        factors = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16)
+        times = "\N{MULTIPLICATION SIGN}"
+        return [
+            (factor, "equal" if factor == 1 else f"{times}{factor:.3g}")
+            for factor in factors
+            if low <= factor <= high
+        ]
     step = _nice_step((high - low) / 5)
-    return [1 + change for change in _multiples(low - 1, high - 1, step)]
+    decimals = 0 if step >= 0.00999 else 1
+    ticks = [1 + change for change in _multiples(low - 1, high - 1, step)]
+    return [(tick, format_change(tick, decimals)) for tick in ticks]
 
 
 def _latency_ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
         ticks = [m * 10.0**d for d in decades for m in mantissas if low <= m * 10.0**d <= high]
-        if len(ticks) >= 4:
+        if len(ticks) >= 3:
             return ticks
-    return _multiples(low, high, _nice_step((high - low) / 4))
+    return _multiples(low, high, _nice_step((high - low) / 6))
 
 
 def _nice_step(rough: float) -> float:

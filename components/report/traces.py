@@ -5,13 +5,15 @@ The condensed values are part of `report.json`, so that any page can be drawn ag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from model_load_test.components.results.percentile import percentiles
 
 ARMS: Final = ("candidate", "baseline")
 MAX_POINTS: Final = 120
@@ -82,7 +84,7 @@ class _Rows(msgspec.Struct, frozen=True):
     candidate: Numbers
     block: Numbers
     sent_at_seconds: Numbers
-    latency_seconds: Numbers
+    latency_ns: Numbers
     ok: Numbers
 
 
@@ -127,11 +129,11 @@ def latency_histogram(table: pa.Table) -> Histogram | None:
         return None
     everything = np.concatenate(list(latencies.values()))
     # The last permille at either end would squeeze what matters; it is clipped into the outer bins.
-    low, high = np.quantile(everything, (0.0005, 0.9995), method="inverted_cdf")
-    low, high = max(float(low) * 0.9, 1e-9), float(high) * 1.1
+    low, high = (value / _NANOSECONDS for value in percentiles(everything, (0.05, 99.95)))
+    low, high = max(low * 0.9, 1e-9), high * 1.1
     edges = np.geomspace(low, max(high, low * 1.5), _BINS + 1)
     shares = {
-        arm: np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / values.size
+        arm: np.histogram(np.clip(values / _NANOSECONDS, edges[0], edges[-1]), edges)[0] / values.size
         for arm, values in latencies.items()
     }
     return Histogram(_rounded(edges), {arm: _rounded(share) for arm, share in shares.items()})
@@ -142,10 +144,11 @@ def latency_quantiles(table: pa.Table) -> QuantileCurve | None:
     latencies = _measured_latencies(table)
     if not latencies:
         return None
+    qs = tuple(100 * share for share in _SHARES)
     return QuantileCurve(
         _SHARES,
         {
-            arm: _rounded(np.quantile(values, _SHARES, method="inverted_cdf"))
+            arm: _rounded(value / _NANOSECONDS for value in percentiles(values, qs))
             for arm, values in latencies.items()
         },
     )
@@ -157,7 +160,7 @@ def _rows(table: pa.Table) -> _Rows:
         candidate=_is_candidate(table),
         block=table.column("block").to_numpy(),
         sent_at_seconds=(sent_at_ns - sent_at_ns.min()) / _NANOSECONDS,
-        latency_seconds=table.column("latency_ns").to_numpy() / _NANOSECONDS,
+        latency_ns=table.column("latency_ns").to_numpy(),
         ok=table.column("ok").to_numpy(),
     )
 
@@ -173,8 +176,8 @@ def _measured_latencies(table: pa.Table) -> dict[str, Numbers]:
     rows = _rows(table)
     counted = rows.ok & (rows.block >= 0)
     per_arm = {
-        "candidate": rows.latency_seconds[counted & rows.candidate],
-        "baseline": rows.latency_seconds[counted & ~rows.candidate],
+        "candidate": rows.latency_ns[counted & rows.candidate],
+        "baseline": rows.latency_ns[counted & ~rows.candidate],
     }
     return {arm: values for arm, values in per_arm.items() if values.size}
 
@@ -196,21 +199,21 @@ def _groups(candidate: Numbers, measured: Numbers, stretch: Numbers) -> Iterator
 def _point(rows: _Rows, chosen: Numbers, block: int | None) -> SeriesPoint:
     warmup = bool(rows.block[chosen[0]] < 0)
     ok = rows.ok[chosen]
-    latencies = rows.latency_seconds[chosen][ok]
+    latencies = rows.latency_ns[chosen][ok]
     sent_at = rows.sent_at_seconds[chosen]
-    p50, p95 = np.quantile(latencies, (0.5, 0.95), method="inverted_cdf") if latencies.size else (None, None)
+    p50, p95 = percentiles(latencies, (50, 95)) if latencies.size else (None, None)
     return SeriesPoint(
         arm="candidate" if rows.candidate[chosen[0]] else "baseline",
         start_seconds=round(float(sent_at.min()), 3),
         end_seconds=round(float(sent_at.max()), 3),
         requests=int(chosen.size),
         failed=int(chosen.size - ok.sum()),
-        p50_seconds=None if p50 is None else round(float(p50), 9),
-        p95_seconds=None if p95 is None else round(float(p95), 9),
+        p50_seconds=None if p50 is None else p50 / _NANOSECONDS,
+        p95_seconds=None if p95 is None else p95 / _NANOSECONDS,
         block=None if warmup else block,
         warmup=warmup,
     )
 
 
-def _rounded(values: Numbers) -> tuple[float, ...]:
+def _rounded(values: Iterable[float]) -> tuple[float, ...]:
     return tuple(float(f"{value:.5g}") for value in values)

@@ -58,18 +58,18 @@ def present(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def format_seconds(value: float | None) -> str:
-    """A duration with three significant digits: `850 µs`, `12.3 ms`, `1.23 s`, `14 min`."""
+def format_seconds(value: float | None, *, trimmed: bool = False) -> str:
+    """A duration with three significant digits: `850 µs`, `12.0 ms`, `1.23 s`; trimmed, `12 ms`."""
     if value is None or not math.isfinite(value):
         return ABSENT
     if value == 0:
         return f"0{_SPACE}ms"
     if abs(value) >= 300:
-        return f"{_significant(value / 60)}{_SPACE}min"
+        return f"{_significant(value / 60, trimmed=trimmed)}{_SPACE}min"
     for size, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if abs(value) >= 0.9995 * size:
-            return f"{_significant(value / size)}{_SPACE}{unit}"
-    return f"{_significant(value / 1e-9)}{_SPACE}ns"
+            return f"{_significant(value / size, trimmed=trimmed)}{_SPACE}{unit}"
+    return f"{_significant(value / 1e-9, trimmed=trimmed)}{_SPACE}ns"
 
 
 def format_change(ratio: float | None, decimals: int = 1) -> str:
@@ -80,7 +80,7 @@ def format_change(ratio: float | None, decimals: int = 1) -> str:
         return f"\N{MULTIPLICATION SIGN}{_significant(ratio)}"
     change = 100 * (ratio - 1)
     if round(change, decimals) == 0:
-        return f"0{_SPACE}%" if decimals == 0 else f"{0:.{decimals}f}{_SPACE}%"
+        return f"0{_SPACE}%"
     return f"{change:+.{decimals}f}{_SPACE}%".replace("-", MINUS)
 
 
@@ -96,7 +96,7 @@ def format_share(share: float | None) -> str:
     """A share in percent: `0.12 %`."""
     if share is None or not math.isfinite(share):
         return ABSENT
-    return f"{_significant(100 * share)}{_SPACE}%" if share else f"0{_SPACE}%"
+    return f"{_significant(100 * share, 3 if share >= 0.1 else 2, trimmed=True)}{_SPACE}%"
 
 
 def format_count(count: float | None) -> str:
@@ -110,7 +110,7 @@ def format_rate(rate_rps: float | None) -> str:
     """A rate: `200 req/s`."""
     if rate_rps is None or not math.isfinite(rate_rps):
         return ABSENT
-    shown = format_count(rate_rps) if rate_rps >= 1000 else _significant(rate_rps)
+    shown = format_count(rate_rps) if rate_rps >= 1000 else _significant(rate_rps, trimmed=True)
     return f"{shown}{_SPACE}req/s"
 
 
@@ -152,12 +152,13 @@ def interval(name: str, metric: MetricVerdict) -> str:
     return f"{format_difference(name, metric.lower)} to {format_difference(name, metric.upper)}"
 
 
-def _significant(value: float, digits: int = 3) -> str:
-    """`digits` significant digits, no exponent, no trailing zeros after a whole number."""
+def _significant(value: float, digits: int = 3, *, trimmed: bool = False) -> str:
+    """`digits` significant digits without an exponent; trimmed, a whole number has no decimals."""
     if value == 0:
         return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    decimals = max(0, digits - 1 - exponent)
     text = f"{value:.{decimals}f}"
-    if "." in text and float(text) == int(float(text)):
+    if trimmed and float(text) == int(float(text)):
         text = text.split(".", maxsplit=1)[0]
     return text.replace("-", MINUS)

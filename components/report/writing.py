@@ -20,6 +20,7 @@ from model_load_test.components.report.model import (
     RunReport,
     build_run_report,
 )
+from model_load_test.components.results.table import read_results
 
 
 def write_report(
@@ -42,8 +43,6 @@ def write_report(
     Raises:
         InputError: The results cannot be read.
     """
-    from model_load_test.components.results.table import read_results
-
     results = read_results(results_path)
     report = build_run_report(
         verdict,
