@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, inf
+from math import inf
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from model_load_test.components.gate.blocks import ArmBlocks, Floats, Pairs
 from model_load_test.components.gate.signed_rank import Interval
+from model_load_test.components.results.percentile import nearest_rank
 
 FLIPS_BITS: Final = 12
 FLIPS: Final = 1 << FLIPS_BITS
@@ -126,7 +127,7 @@ def _tail(arm: ArmBlocks, wanted: int) -> Tail:
 
 def _above(requests: int, q: float) -> int:
     """How many of so many requests lie above their nearest-rank percentile."""
-    return requests - max(1, ceil(q * requests - 1e-9))
+    return requests - nearest_rank(requests, 100 * q)
 
 
 def _reach(holds: Callable[[float], bool]) -> float:

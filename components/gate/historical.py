@@ -8,17 +8,18 @@ so large (measured: 24 % for p95, 52 % for p99) that this may fail a candidate, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, exp, isfinite, log, log1p, sqrt
+from math import exp, isfinite, log, log1p, sqrt
 from typing import Final
 
 import numpy as np
 
 from model_load_test.components.gate import wording
 from model_load_test.components.gate.blocks import ArmBlocks
-from model_load_test.components.gate.paired import LEAST_ABOVE_IN_AN_ARM, QUANTILES
+from model_load_test.components.gate.paired import QUANTILES
 from model_load_test.components.gate.spec import GateSpec
 from model_load_test.components.gate.verdict import MetricVerdict, ObjectiveVerdict, Outcome, Verdict
 from model_load_test.components.results.checks import Check
+from model_load_test.components.results.percentile import enough_rows, nearest_rank
 
 LEAST_RUNS: Final = 5
 """Earlier runs needed for a prediction interval."""
@@ -41,8 +42,8 @@ def observe(candidate: ArmBlocks) -> dict[str, float]:
     if size:
         values["mean"] = float(candidate.latencies.mean())
         for metric, q in QUANTILES.items():
-            if size * (1 - q) >= LEAST_ABOVE_IN_AN_ARM - 1e-9:
-                rank = max(1, ceil(q * size - 1e-9)) - 1
+            if enough_rows(size, 100 * q):
+                rank = nearest_rank(size, 100 * q) - 1
                 values[metric] = float(np.partition(candidate.latencies, rank)[rank])
     return values
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from model_load_test.components.gate import historical, paired, wording
 from model_load_test.components.gate.blocks import ArmBlocks, Pairs, overlapping, pair, read_arms
+from model_load_test.components.gate.drift import drift_alarms
 from model_load_test.components.gate.objectives import judge_objectives
 from model_load_test.components.gate.spec import GateSpec
 from model_load_test.components.gate.verdict import MetricVerdict, ObjectiveVerdict, Outcome, Verdict
@@ -38,13 +39,13 @@ def judge(
         checks: Findings about the measurement, from `results` and from loading.
         history: Per earlier passing run of the same key its `mean`, `p50`, `p95`, `p99` in
             seconds, `errors` as a share and `goodput` per second, as `MetricVerdict.candidate`
-            has them; newest or oldest first.
+            has them; oldest first.
 
     Raises:
         ResultsTableError: The table lacks a column or holds values that are not measurements.
     """
     arms = read_arms(table)
-    findings = (*checks, *_table_checks(arms))
+    findings = (*checks, *_table_checks(arms), *drift_alarms(history))
     invalid = tuple(check.detail for check in findings if check.consequence == "INVALID")
     if invalid:
         return _plain("INVALID", invalid, spec, findings)

@@ -19,6 +19,7 @@ from model_load_test.components.errors import InputError
 from model_load_test.components.gate.blocks import ArmBlocks, Floats
 from model_load_test.components.gate.failures import design_effect
 from model_load_test.components.gate.verdict import ObjectiveVerdict
+from model_load_test.components.results.percentile import nearest_rank
 
 Quantity = Literal["percentile", "mean", "error_rate", "goodput"]
 
@@ -144,7 +145,7 @@ def _percentile_evidence(objective: Objective, candidate: ArmBlocks) -> Evidence
     late = candidate.latencies > objective.limit
     block_of = np.repeat(np.arange(candidate.numbers.size), candidate.succeeded)
     over = np.bincount(block_of[late], minlength=candidate.numbers.size) + candidate.failures
-    rank = max(1, ceil(objective.q * candidate.latencies.size - 1e-9)) - 1
+    rank = nearest_rank(candidate.latencies.size, 100 * objective.q) - 1
     observed = float(np.partition(candidate.latencies, rank)[rank]) / objective.unit
     return _binomial(over, candidate.requests, 1 - objective.q, observed)
 

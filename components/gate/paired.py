@@ -17,13 +17,12 @@ from model_load_test.components.gate.exceedance import Exceedance
 from model_load_test.components.gate.signed_rank import Interval
 from model_load_test.components.gate.spec import GateSpec
 from model_load_test.components.gate.verdict import MetricVerdict
+from model_load_test.components.results.percentile import TAIL_ROWS, enough_rows, nearest_rank
 
 QUANTILES: Final = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 LEAST_ABOVE_IN_A_BLOCK: Final = 1
 """Requests of a block above the percentile, or only the pooled tail is compared (100 for p99)."""
-LEAST_ABOVE_IN_AN_ARM: Final = 20
-"""Requests of an arm above the percentile, or it is refused (2 000 for p99)."""
 COLLAPSED: Final = 0.5
 """A candidate failing more than this share, over a sound baseline's, fails without any test."""
 
@@ -154,6 +153,12 @@ def detectable_effect(findings: list[Finding], alpha: float) -> dict[str, float]
     return effects
 
 
+def reach_of_bound(finding: Finding, alpha: float) -> float:
+    """How far above the truth the upper bound lies in at most 4 of 5 runs like this one."""
+    z_alpha = NormalDist().inv_cdf(1 - alpha)
+    return (finding.interval.upper - finding.interval.estimate) * (z_alpha + _POWER) / z_alpha
+
+
 def _distances(below: float, alpha: float, tests: int) -> tuple[float, float]:
     """How far beyond half and beyond the whole margin the truth must be for FAIL with 80 % power."""
     z_alpha = NormalDist().inv_cdf(1 - alpha)
@@ -178,8 +183,8 @@ def _percentile(pairs: Pairs, metric: str, margin: float, alpha: float) -> list[
     q = QUANTILES[metric]
     arms = (pairs.candidate, pairs.baseline)
     overall = (_overall_percentile(pairs.candidate, q), _overall_percentile(pairs.baseline, q))
-    if min(arm.latencies.size for arm in arms) * (1 - q) < LEAST_ABOVE_IN_AN_ARM - 1e-9:
-        least = round(LEAST_ABOVE_IN_AN_ARM / (1 - q))
+    if not all(enough_rows(arm.latencies.size, 100 * q) for arm in arms):
+        least = round(TAIL_ROWS / (1 - q))
         why = f"it needs {least} successful requests an arm"
         return [_refused(metric, pairs.count, margin, why, overall)]
     by_block = min(float(np.median(arm.succeeded)) for arm in arms) * (1 - q) >= LEAST_ABOVE_IN_A_BLOCK - 1e-9
@@ -297,8 +302,7 @@ def _pairs_to_decide(finding: Finding, alpha: float, tests: int) -> float:
     if gap == 0:
         return inf
     if gap > 0:
-        z_alpha = NormalDist().inv_cdf(1 - alpha)
-        scale = (z_alpha + _POWER) / z_alpha * (interval.upper - interval.estimate) / gap
+        scale = reach_of_bound(finding, alpha) / gap
         # A bound on few failures shrinks with the requests themselves, not with their root.
         growth = scale if finding.metric == "errors" and interval.estimate == 0 else scale * scale
     else:
@@ -321,7 +325,7 @@ def _overall_mean(arm: ArmBlocks) -> float | None:
 def _overall_percentile(arm: ArmBlocks, q: float) -> float | None:
     if not arm.latencies.size:
         return None
-    rank = max(1, ceil(q * arm.latencies.size - 1e-9)) - 1
+    rank = nearest_rank(arm.latencies.size, 100 * q) - 1
     return float(np.partition(arm.latencies, rank)[rank])
 
 
