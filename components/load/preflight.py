@@ -11,7 +11,12 @@ from model_load_test.components.load.run import LoadTest
 from model_load_test.components.load.schedule import Arm
 from model_load_test.components.load.spec import LoadSpec, LoadSpecError, parse_load_spec
 from model_load_test.components.payload.manifest import PayloadManifest, read_manifest
-from model_load_test.components.protocols.client import ModelNotReady, model_metadata, model_status
+from model_load_test.components.protocols.client import (
+    ModelNotReady,
+    declared_server_kind,
+    model_metadata,
+    model_status,
+)
 from model_load_test.components.protocols.endpoint import Endpoint, parse_endpoint
 from model_load_test.components.protocols.signature import Signature, find_signature
 
@@ -60,7 +65,13 @@ def prepare(
         arm: endpoint for arm, endpoint in endpoints.items() if arm == "candidate" or spec.mode != "single"
     }
     _refuse_other_models(loaded, model_name, signature_name)
-    return LoadTest(spec=spec, endpoints=loaded, payload_path=payload_path, work_path=work_path)
+    return LoadTest(
+        spec=spec,
+        endpoints=loaded,
+        payload_path=payload_path,
+        work_path=work_path,
+        server_kind=_server_kind(loaded, model_name),
+    )
 
 
 def _endpoints(candidate: str, baseline: str) -> dict[Arm, Endpoint]:
@@ -118,6 +129,14 @@ def _refuse_other_models(endpoints: Mapping[Arm, Endpoint], model_name: str, sig
             f"its signature {signature_name!r} takes {_shown(baseline)} and the candidate's "
             f"{_shown(candidate)}; compare servers that can be sent the same requests",
         )
+
+
+def _server_kind(endpoints: Mapping[Arm, Endpoint], model_name: str) -> str:
+    kinds = {arm: declared_server_kind(endpoint, model_name) for arm, endpoint in endpoints.items()}
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{arm}: {kind or 'a model server'}" for arm, kind in kinds.items())
+        raise LoadSpecError("baseline_endpoint", told, "compare servers of one kind only")
+    return kinds["candidate"]
 
 
 def _shown(signature: Signature) -> str:

@@ -29,6 +29,9 @@ from model_load_test.components.protocols.tf_serving import (
 
 DEFAULT_TIMEOUT_SECONDS: Final = 5.0
 
+SERVER_KIND_KEY: Final = "model-load-test-server-kind"
+"""Response metadata in which a server that is no production server says so."""
+
 _SIGNATURE_DEF: Final = "signature_def"
 _POLL_SECONDS: Final = 0.1
 _SHOWN_ANSWER_CHARACTERS: Final = 300
@@ -124,6 +127,28 @@ def model_metadata(
     return signatures_from_defs(signature_defs.signature_def)
 
 
+def declared_server_kind(
+    endpoint: Endpoint, model_name: str, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+) -> str:
+    """What the server says it is: `embedded` for ours, empty for those that say nothing.
+
+    Raises:
+        InputError: As `model_status`.
+    """
+    if endpoint.protocol == "grpc":
+        request = GetModelStatusRequest()
+        request.model_spec.name = model_name
+        with open_channel(endpoint) as channel:
+            call = _unary_call(channel, GET_MODEL_STATUS, request, GetModelStatusResponse)
+            try:
+                _, answered = call.with_call(request, timeout=timeout_seconds)
+            except grpc.RpcError as error:
+                raise _explained(endpoint, model_name, error) from None
+        return str(dict(answered.trailing_metadata() or ()).get(SERVER_KIND_KEY, ""))
+    _, headers, _ = _get(endpoint, _model_path(model_name), timeout_seconds)
+    return headers.get(SERVER_KIND_KEY, "")
+
+
 def wait_until_ready(
     endpoint: Endpoint,
     model_name: str,
@@ -189,15 +214,19 @@ def _call_grpc(
     endpoint: Endpoint, model_name: str, method: str, request: Any, answer: Any, timeout_seconds: float
 ) -> Any:
     with open_channel(endpoint) as channel:
-        call = channel.unary_unary(
-            method,
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=answer.FromString,
-        )
+        call = _unary_call(channel, method, request, answer)
         try:
             return call(request, timeout=timeout_seconds)
         except grpc.RpcError as error:
             raise _explained(endpoint, model_name, error) from None
+
+
+def _unary_call(channel: Any, method: str, request: Any, answer: Any) -> Any:
+    return channel.unary_unary(
+        method,
+        request_serializer=type(request).SerializeToString,
+        response_deserializer=answer.FromString,
+    )
 
 
 def open_channel(endpoint: Endpoint) -> Any:
@@ -223,7 +252,7 @@ def _model_path(model_name: str) -> str:
 
 
 def _get_json(endpoint: Endpoint, model_name: str, path: str, timeout_seconds: float) -> dict[str, Any]:
-    status, body = _get(endpoint, path, timeout_seconds)
+    status, _, body = _get(endpoint, path, timeout_seconds)
     try:
         document = json.loads(body)
     except ValueError:
@@ -237,7 +266,7 @@ def _get_json(endpoint: Endpoint, model_name: str, path: str, timeout_seconds: f
     return document
 
 
-def _get(endpoint: Endpoint, path: str, timeout_seconds: float) -> tuple[int, bytes]:
+def _get(endpoint: Endpoint, path: str, timeout_seconds: float) -> tuple[int, http.client.HTTPMessage, bytes]:
     if endpoint.secure:
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
             endpoint.host, endpoint.port, timeout=timeout_seconds, context=ssl.create_default_context()
@@ -247,7 +276,7 @@ def _get(endpoint: Endpoint, path: str, timeout_seconds: float) -> tuple[int, by
     try:
         connection.request("GET", path, headers={"Accept": "application/json"})
         response = connection.getresponse()
-        return response.status, response.read()
+        return response.status, response.headers, response.read()
     except TimeoutError:
         raise _unreachable(endpoint, "no answer in time") from None
     except OSError as error:

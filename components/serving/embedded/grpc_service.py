@@ -9,9 +9,13 @@ from typing import Any
 import grpc
 
 from model_load_test.components.protocols import tf_serving
+from model_load_test.components.protocols.client import SERVER_KIND_KEY
 from model_load_test.components.serving.embedded.failure import Code, ServingError
 from model_load_test.components.serving.embedded.faults import FaultInjector
 from model_load_test.components.serving.embedded.inference import Inference
+
+SERVER_KIND = "embedded"
+"""Told to whoever asks for a model's status: reports name it, baselines never cross it."""
 
 _STATUS_OF_CODE = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -45,6 +49,7 @@ def generic_handlers(inference: Inference, injector: FaultInjector | None) -> tu
 
     def plain(answer: Callable[[Any], Any], request_class: Any) -> Any:
         async def handle(request: Any, context: Any) -> Any:
+            context.set_trailing_metadata(((SERVER_KIND_KEY, SERVER_KIND),))
             try:
                 return answer(request)
             except ServingError as error:

@@ -11,6 +11,7 @@ from aiohttp import web
 from google.protobuf import json_format
 
 from model_load_test.components.protocols import tf_serving
+from model_load_test.components.protocols.client import SERVER_KIND_KEY
 from model_load_test.components.protocols.tf_serving import DEFAULT_SIGNATURE_NAME
 from model_load_test.components.serving.embedded import metrics
 from model_load_test.components.serving.embedded.failure import (
@@ -20,6 +21,7 @@ from model_load_test.components.serving.embedded.failure import (
     invalid_argument,
 )
 from model_load_test.components.serving.embedded.faults import FaultInjector
+from model_load_test.components.serving.embedded.grpc_service import SERVER_KIND
 from model_load_test.components.serving.embedded.inference import Inference
 from model_load_test.components.serving.embedded.json_tensors import (
     classification_json,
@@ -96,7 +98,12 @@ class _RestApi:
             took_ns = time.perf_counter_ns() - started_ns
             api = method if request.method == "POST" else ""
             self._inference.metrics.request_took(model_name, api, "REST", took_ns)
-        return web.Response(status=HTTP_STATUS[code], body=answer, content_type="application/json")
+        return web.Response(
+            status=HTTP_STATUS[code],
+            body=answer,
+            content_type="application/json",
+            headers={SERVER_KIND_KEY: SERVER_KIND},
+        )
 
     def _answer(self, target: _Target | None, http_method: str, path: str, body: bytes) -> bytes:
         if target is not None:
