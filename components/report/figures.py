@@ -98,11 +98,11 @@ def forest_figures(verdict: Verdict) -> list[Forest]:
     if ratios:
         ends = [allowed_end(name, metric.margin) for name, metric in ratios.items()]
         scale = ratio_scale([*ends, *_finite(ratios.values())])
-        forests.append(_forest(ratios, scale, "Change, and what is allowed"))
+        forests.append(_forest(verdict, ratios, scale, "Change, and what is allowed"))
     if errors:
         ends = [metric.margin for metric in errors.values()]
         scale = difference_scale([*ends, *_finite(errors.values())])
-        forests.append(_forest(errors, scale, "Difference in percentage points"))
+        forests.append(_forest(verdict, errors, scale, "Difference in percentage points"))
     return forests
 
 
@@ -261,15 +261,18 @@ def history_figure(report: RunReport) -> Figure | None:
     return Figure((panel,), ("Run", "p95"), rows)
 
 
-def _forest(metrics: dict[str, MetricVerdict], scale: Scale, axis_title: str) -> Forest:
+def _forest(
+    verdict: Verdict, metrics: dict[str, MetricVerdict], scale: Scale, axis_title: str
+) -> Forest:
+    counted = "runs" if verdict.judgement == "historical" else "pairs"
     return Forest(
-        tuple(_forest_row(name, metric, scale) for name, metric in metrics.items()),
+        tuple(_forest_row(name, metric, scale, counted) for name, metric in metrics.items()),
         forest_axis(scale),
         axis_title,
     )
 
 
-def _forest_row(name: str, metric: MetricVerdict, scale: Scale) -> ForestRow:
+def _forest_row(name: str, metric: MetricVerdict, scale: Scale, counted: str) -> ForestRow:
     title = metric_title(name)
     difference, span = format_difference(name, metric.ratio), interval(name, metric)
     margin = format_margin(name, metric.margin)
@@ -289,7 +292,7 @@ def _forest_row(name: str, metric: MetricVerdict, scale: Scale) -> ForestRow:
                 f"Estimate\t{difference}",
                 f"Interval\t{span}",
                 f"Allowed\t{margin}",
-                f"Pairs\t{format_count(metric.n)}",
+                f"Measured\t{format_count(metric.n)} {counted}",
                 *([f"Holm p\t{metric.p_holm:.2g}"] if metric.p_holm is not None else []),
             ]
         ),
@@ -375,7 +378,7 @@ def _ratio_panel(
             height=160,
             dots=tuple(("pair above" if margin and y > margin else "pair", x, y) for x, y in drawn),
             hits=tuple(
-                Hit(x, f"Pair {candidate.block}\np95 change\t{format_change(ratio)}")
+                Hit(x, f"{_block_name({'': candidate})}\np95 change\t{format_change(ratio)}")
                 for (x, ratio), (candidate, _, _) in zip(drawn, pairs, strict=True)
             ),
             vertical_marks=_looks(report),
@@ -384,7 +387,11 @@ def _ratio_panel(
             group="time",
         )
     )
-    return Panel("p95, candidate against baseline", picture, "Each point is one pair of blocks.")
+    return Panel("p95, candidate against baseline", picture, _pairs_caption(pairs[0][0].blocks))
+
+
+def _pairs_caption(blocks: int) -> str:
+    return "Each point is one pair of blocks." if blocks == 1 else f"Each point is {blocks} pairs of blocks."
 
 
 def _arms(points: Iterable[SeriesPoint]) -> list[str]:
@@ -423,11 +430,12 @@ def _stretches(points: Iterable[SeriesPoint]) -> list[Stretch]:
 
 def _looks(report: RunReport) -> tuple[Mark, ...]:
     """Where the gate looked at the pairs measured so far."""
-    blocks = [point for point in report.series if point.block is not None]
+    blocks = [(point.block, point) for point in report.series if point.block is not None]
+    measured = max((block + point.blocks for block, point in blocks), default=0)
     marks = []
     for look in report.load_spec.get("looks", ()):
-        ends = [point.end_seconds for point in blocks if point.block < look]
-        if ends and look <= report.verdict.pairs:
+        ends = [point.end_seconds for block, point in blocks if block < look]
+        if ends and look <= measured:
             marks.append(Mark(max(ends), f"look at {look}", "look"))
     return tuple(marks)
 
@@ -453,7 +461,11 @@ def _block_name(some: dict[str, SeriesPoint]) -> str:
     point = next(iter(some.values()))
     if point.warmup:
         return "Warm-up"
-    return "" if point.block is None else f"Block {point.block}"
+    if point.block is None:
+        return ""
+    if point.blocks == 1:
+        return f"Block {point.block}"
+    return f"Blocks {point.block} to {point.block + point.blocks - 1}"
 
 
 def _failed_line(points: Iterable[SeriesPoint]) -> str:

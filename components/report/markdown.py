@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 from model_load_test.components.report.model import RunReport
@@ -18,8 +19,8 @@ from model_load_test.components.report.wording import (
     metric_title,
 )
 
-# Characters that start a construct inside a line of Markdown or HTML.
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&!])")
+# Characters that start a construct inside a line of Markdown.
+_SPECIAL = re.compile(r"([\\`*_\[\]|#~!])")
 
 
 def render_summary(report: RunReport) -> str:
@@ -99,5 +100,5 @@ def _table(titles: list[str], rows: list[list[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it stands, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """Text that Markdown shows as it stands, on one line; HTML in it stays text in every renderer."""
+    return html.escape(_SPECIAL.sub(r"\\\1", " ".join(text.split())), quote=False)

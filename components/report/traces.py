@@ -60,6 +60,8 @@ class SeriesPoint(msgspec.Struct, frozen=True, omit_defaults=True):
     p95_seconds: float | None = None
     block: int | None = None
     """The first block of the stretch; absent while warming up or where the rows know no blocks."""
+    blocks: int = 1
+    """How many neighbouring blocks the stretch puts together."""
     warmup: bool = False
 
 
@@ -116,7 +118,7 @@ def latency_series(table: pa.Table, block_seconds: float | None = None) -> tuple
     if warmup.size:
         stretch[~measured] = _warmup_stretches(warmup, block_seconds or 1.0)
     points = [
-        _point(rows, chosen, block=int(stretch[chosen[0]]) * merged if knows_blocks else None)
+        _point(rows, chosen, int(stretch[chosen[0]]) * merged if knows_blocks else None, merged)
         for chosen in _groups(rows.candidate, measured, stretch)
     ]
     return tuple(sorted(points, key=lambda point: (point.start_seconds, point.arm)))
@@ -196,7 +198,7 @@ def _groups(candidate: Numbers, measured: Numbers, stretch: Numbers) -> Iterator
     yield from np.split(order, starts)
 
 
-def _point(rows: _Rows, chosen: Numbers, block: int | None) -> SeriesPoint:
+def _point(rows: _Rows, chosen: Numbers, block: int | None, blocks: int) -> SeriesPoint:
     warmup = bool(rows.block[chosen[0]] < 0)
     ok = rows.ok[chosen]
     latencies = rows.latency_ns[chosen][ok]
@@ -211,6 +213,7 @@ def _point(rows: _Rows, chosen: Numbers, block: int | None) -> SeriesPoint:
         p50_seconds=None if p50 is None else p50 / _NANOSECONDS,
         p95_seconds=None if p95 is None else p95 / _NANOSECONDS,
         block=None if warmup else block,
+        blocks=1 if warmup else blocks,
         warmup=warmup,
     )
 

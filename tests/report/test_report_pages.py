@@ -105,7 +105,7 @@ def test_hostile_text_stays_text(report_of, results_table) -> None:
 
 def test_hostile_text_is_no_markdown(report_of) -> None:
     summary = render_summary(_hostile(report_of("FAIL")))
-    assert not re.search(r"(?<!\\)<", summary)
+    assert "<" not in summary
     assert "onerror" in summary
 
 

@@ -53,7 +53,7 @@ def test_a_long_run_puts_neighbouring_blocks_together(results_table) -> None:
     table = results_table(pairs=MAX_POINTS + 30, rate_rps=20, warmup_seconds=0)
     points = [p for p in latency_series(table, 1.0) if p.arm == "candidate"]
     assert len(points) == (MAX_POINTS + 30) / 2
-    assert [p.block for p in points[:3]] == [0, 2, 4]
+    assert [(p.block, p.blocks) for p in points[:3]] == [(0, 2), (2, 2), (4, 2)]
     assert all(p.requests == 40 for p in points)
 
 

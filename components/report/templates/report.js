@@ -58,10 +58,12 @@
       current = Math.min(Math.max(index, 0), hits.length - 1);
       show(plot, hits[current]);
     };
-    plot.addEventListener("pointermove", (event) => {
+    const point = (event) => {
       const index = hits.indexOf(event.target);
       if (index >= 0) go(index);
-    });
+    };
+    plot.addEventListener("pointermove", point);
+    plot.addEventListener("pointerdown", point);
     plot.addEventListener("pointerleave", () => hide(plot));
     plot.addEventListener("focus", () => plot.matches(":focus-visible") && go(current < 0 ? 0 : current));
     plot.addEventListener("blur", () => hide(plot));
