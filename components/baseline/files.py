@@ -49,7 +49,8 @@ def open_file_store(uri: str) -> FileStore:
     import fsspec
 
     try:
-        filesystem, root = fsspec.core.url_to_fs(uri)
+        # Other writers' files must be seen.
+        filesystem, root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     except ImportError as error:
         raise InputError(FIELD, uri, f"install what fsspec needs for it: {error}") from error
     except ValueError as error:
@@ -101,7 +102,9 @@ class FileStore:
             raise InputError("record.key", record.key.name, f"record it under its own key, not {key.name}")
         run = _run_name(record.run_id)
         present = next(self._read(key, [run], {}), None)
-        kept = present or msgspec.structs.replace(record, artifact_id=artifact_id or record.artifact_id)
+        kept = present or msgspec.structs.replace(
+            record, artifact_id=artifact_id or record.artifact_id, promoted_at_ns=0
+        )
         folder = self._folder(key)
         if present is None:
             self._write(f"{folder}/key.json", msgspec.json.encode(key))
@@ -211,7 +214,6 @@ class FileStore:
         }
 
     def _names(self, folder: str, *, newest_first: bool) -> list[str]:
-        self._files.invalidate_cache(folder)
         try:
             paths = self._guarded(self._files.ls, folder, detail=False)
         except FileNotFoundError:
@@ -241,8 +243,9 @@ class FileStore:
             return operation(*arguments, **options)
         except FileNotFoundError:
             raise
-        except OSError as error:
-            raise StoreUnavailable(self._uri, str(error)) from error
+        except Exception as error:
+            # fsspec lets the errors of every cloud's own client through.
+            raise StoreUnavailable(self._uri, f"{type(error).__name__}: {error}") from error
 
 
 def _run_name(run_id: str) -> str:

@@ -57,7 +57,8 @@ class MlmdStore:
 
     def latest(self, key: BaselineKey, n: int = 20) -> list[Record]:
         """See `BaselineStore.latest`."""
-        return list(islice(self._records(BASELINE_TYPE, key, n), n))
+        passing = (record for record in self._records(BASELINE_TYPE, key, n) if record.passing)
+        return list(islice(passing, n))
 
     def history(self, key: BaselineKey, n: int | None = None) -> list[Record]:
         """See `BaselineStore.history`."""
@@ -82,8 +83,9 @@ class MlmdStore:
         if artifact_id:
             self._refuse_unknown(artifact_id)
             record = msgspec.structs.replace(record, artifact_id=artifact_id)
-        members = [self._put_record(key, record), *([artifact_id] if artifact_id else [])]
-        types = (HISTORY_TYPE, BASELINE_TYPE) if record.passing else (HISTORY_TYPE,)
+        own_id, passing = self._put_record(key, msgspec.structs.replace(record, promoted_at_ns=0))
+        members = (own_id, artifact_id) if artifact_id else (own_id,)
+        types = (HISTORY_TYPE, BASELINE_TYPE) if passing else (HISTORY_TYPE,)
         request = service.PutAttributionsAndAssociationsRequest()
         for context_id in (self._ensure_context(type_name, key).id for type_name in types):
             for member in members:
@@ -156,7 +158,7 @@ class MlmdStore:
     def _artifacts(self, context_id: int, n: int) -> Iterator[pb.Artifact]:
         request = service.GetArtifactsByContextRequest(context_id=context_id)
         # A run that KFP measured is two artifacts in the context: its Metrics, and our record.
-        request.options.max_result_size = min(2 * n, _LARGEST_PAGE)
+        request.options.max_result_size = min(max(2 * n, 1), _LARGEST_PAGE)
         request.options.order_by_field.field = pb.ListOperationOptions.OrderByField.CREATE_TIME
         request.options.order_by_field.is_asc = False
         while True:
@@ -189,7 +191,8 @@ class MlmdStore:
         context.id = response.context_ids[0]
         return context
 
-    def _put_record(self, key: BaselineKey, record: Record) -> int:
+    def _put_record(self, key: BaselineKey, record: Record) -> tuple[int, bool]:
+        """Returns the artifact's id, and whether the run as the store has it now passed."""
         artifact = pb.Artifact(
             type_id=self._record_type_id(), name=_artifact_name(key, record.run_id), state=pb.Artifact.LIVE
         )
@@ -198,7 +201,7 @@ class MlmdStore:
             artifact.custom_properties[name].double_value = value
         artifact.custom_properties[_RECORD_PROPERTY].string_value = encode_record(record).decode()
         try:
-            return self._put_artifact(artifact, expected=(ALREADY_EXISTS,))
+            return self._put_artifact(artifact, expected=(ALREADY_EXISTS,)), record.passing
         except MlmdError:
             # A retry, or another writer of the same run.
             present = self._named_artifact(key, record.run_id)
@@ -206,8 +209,9 @@ class MlmdStore:
             raise StoreUnavailable(self._uri, f"run {record.run_id} is there and not there; try again")
         if present.state == pb.Artifact.DELETED:
             artifact.id = present.id
-            self._put_artifact(artifact)
-        return present.id
+            return self._put_artifact(artifact), record.passing
+        kept = _read(present, key, "")
+        return present.id, kept is not None and kept.passing
 
     def _put_artifact(self, artifact: pb.Artifact, expected: tuple[int, ...] = ()) -> int:
         request = service.PutArtifactsRequest(artifacts=[artifact])

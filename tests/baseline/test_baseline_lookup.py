@@ -152,6 +152,19 @@ def test_a_store_that_is_down_gives_no_baseline_or_an_error_by_policy(request, k
         find_baseline(uri, key, time_limit_seconds=0.5, on_store_error="fail")
 
 
+def test_a_bucket_that_is_down_gives_no_baseline(key, unused_port, monkeypatch):
+    s3fs = pytest.importorskip("s3fs", reason="s3: needs s3fs")
+    settings = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_MAX_ATTEMPTS": "1"}
+    for name, value in {**settings, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{unused_port}"}.items():
+        monkeypatch.setenv(name, value)
+    # s3fs keeps its clients whatever the environment says later.
+    s3fs.S3FileSystem.clear_instance_cache()
+    found = find_baseline("s3://bucket/down", key, time_limit_seconds=3)
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert not found.store_answered
+    assert "EndpointConnectionError" in found.reason
+
+
 def test_a_store_that_comes_back_within_the_time_limit_answers(uri):
     calls = []
 

@@ -67,6 +67,19 @@ def test_recording_a_run_again_changes_nothing(store, key, make_record):
     assert len(store.history(key)) == 2
 
 
+def test_a_failed_run_recorded_again_as_passing_stays_failed(store, key, make_record):
+    store.record(key, make_record(1, verdict="FAIL"))
+    store.record(key, make_record(1))
+    assert store.latest(key) == []
+    assert store.history(key) == [make_record(1, verdict="FAIL")]
+
+
+def test_only_promoting_promotes(store, key, make_record):
+    store.record(key, make_record(1, promoted=True, promoted_at_ns=5))
+    assert store.latest(key) == [make_record(1)]
+    assert store.promoted(key) is None
+
+
 def test_keys_do_not_see_each_other(store, key, make_record):
     other = msgspec.structs.replace(key, namespace=f"{key.namespace}-other")
     store.record(key, make_record(1))
