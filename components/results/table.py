@@ -5,12 +5,17 @@ Written as parquet. Everything the project says about a run is computed from thi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from model_load_test.components.results import columns
+from model_load_test.components.results.errors import Description, ResultsError
 
 SCHEMA_VERSION: Final = 1
 _METADATA_KEY: Final = b"model_load_test"
@@ -63,9 +68,114 @@ class RunMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     ended_at_ns: int = 0
 
 
+ROWS_SCHEMA: Final = pa.schema([field for field in SCHEMA if field.name not in ("arm", "block")])
+"""What a reader knows: the results table before arm and block are assigned."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results file."""
+
+    table: pa.Table
+    """Rows in the shape of `SCHEMA`."""
+    metadata: RunMetadata
+
+
 def write_results(path: Path, table: pa.Table, metadata: RunMetadata) -> None:
     """Writes `table` (cast to `SCHEMA`) with its metadata to a parquet file."""
+    import pyarrow.parquet as pq
+
     encoded = table.select(SCHEMA.names).cast(SCHEMA)
     encoded = encoded.replace_schema_metadata({_METADATA_KEY: msgspec.json.encode(metadata)})
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(encoded, path, compression="zstd")
+
+
+def read_results(path: Path) -> Results:
+    """Reads a results file; one without our file metadata gets the default `RunMetadata`.
+
+    Raises:
+        ResultsError: The file is no parquet, lacks a column, holds a null or an impossible number
+            where none may be, or was written by a newer version.
+    """
+    import pyarrow.parquet as pq
+
+    file = str(path)
+    try:
+        parquet = pq.ParquetFile(path)
+        _refuse_missing_columns(file, parquet.schema_arrow)
+        read = parquet.read(columns=SCHEMA.names)
+        table = read.select(SCHEMA.names).cast(SCHEMA)
+    except FileNotFoundError:
+        raise ResultsError(file, "", Description("no such file"), "check the path", "unreadable") from None
+    except (OSError, pa.ArrowException) as error:
+        raise ResultsError(
+            file, "", Description(type(error).__name__), "give a results.parquet of this project", "malformed"
+        ) from None
+    metadata = _read_metadata(file, parquet.schema_arrow.metadata or {})
+    _refuse_impossible_values(file, table)
+    return Results(table.replace_schema_metadata(None), metadata)
+
+
+def with_arm(rows: pa.Table, arm: str, block: int | npt.NDArray[np.int32]) -> pa.Table:
+    """Completes a reader's rows to the results table.
+
+    Args:
+        rows: Columns of `ROWS_SCHEMA`.
+        arm: `candidate` or `baseline`.
+        block: One index for all rows, or one a row.
+    """
+    count = rows.num_rows
+    blocks = np.full(count, block, dtype=np.int32) if isinstance(block, int) else block.astype(np.int32)
+    arms = columns.dictionary(np.zeros(count, dtype=np.int8), [arm], pa.int8())
+    completed = rows.select(ROWS_SCHEMA.names).add_column(0, SCHEMA.field("arm"), arms)
+    completed = completed.add_column(1, SCHEMA.field("block"), columns.integers(blocks, pa.int32()))
+    return completed.cast(SCHEMA)
+
+
+def _refuse_missing_columns(file: str, schema: pa.Schema) -> None:
+    missing = [name for name in SCHEMA.names if name not in schema.names]
+    if missing:
+        raise ResultsError(
+            file,
+            "schema",
+            Description(f"without the columns {', '.join(missing)}"),
+            "give a results.parquet of this project, or a table with the columns of its schema",
+            "not-recognised",
+        )
+
+
+def _read_metadata(file: str, metadata: dict[bytes, bytes]) -> RunMetadata:
+    encoded = metadata.get(_METADATA_KEY)
+    if encoded is None:
+        return RunMetadata()
+    try:
+        decoded = msgspec.json.decode(encoded, type=RunMetadata)
+    except (msgspec.DecodeError, RecursionError):
+        raise ResultsError(
+            file, "file metadata", Description("not readable"), "write the file anew", "malformed"
+        ) from None
+    if decoded.schema_version > SCHEMA_VERSION:
+        raise ResultsError(
+            file,
+            "schema_version",
+            decoded.schema_version,
+            f"this version reads up to {SCHEMA_VERSION}; install a newer model-load-test",
+            "too-new",
+        )
+    return decoded
+
+
+def _refuse_impossible_values(file: str, table: pa.Table) -> None:
+    for field in SCHEMA:
+        nulls = table.column(field.name).null_count
+        if nulls and not field.nullable:
+            raise ResultsError(
+                file, field.name, Description(f"{nulls} nulls"), "every row needs a value", "out-of-range"
+            )
+    for name in ("sent_at_ns", "latency_ns"):
+        values = columns.numbers(table.column(name), np.int64)
+        if len(values) and int(values.min()) < 0:
+            raise ResultsError(
+                file, name, int(values.min()), "times and latencies are not negative", "out-of-range"
+            )

@@ -1,0 +1,394 @@
+"""ghz's JSON and CSV reports, of version 0.55 to 0.120.
+
+ghz stamps the END of a request; the table wants the start. Its mean covers failed requests, its
+percentiles do not (unless `--count-errors`), and requests that ghz itself cuts off when its
+duration is over appear as server errors. So everything is computed from `details`, and the
+report's own figures are kept for the cross-check.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from model_load_test.components.results import columns
+from model_load_test.components.results.checks import Check
+from model_load_test.components.results.cut_off import split_cut_off
+from model_load_test.components.results.error_text import REDACTED, normalise, secrets_in
+from model_load_test.components.results.errors import Description, ResultsError
+from model_load_test.components.results.json_documents import (
+    Count,
+    Number,
+    decode,
+    refuse_duplicate_keys,
+)
+from model_load_test.components.results.report import Report, ToolSummary
+from model_load_test.components.results.rows import (
+    MAX_LATENCY_NS,
+    MOST_ERRORS,
+    MOST_STATUSES,
+    OTHER_ERRORS,
+    RowCollector,
+    TooManyStatuses,
+)
+from model_load_test.components.results.source import Source
+from model_load_test.components.results.timestamps import NoTimestamp, unix_ns
+from model_load_test.components.results.truncation import truncated
+
+MOST_DETAILS: Final = 1_000_000
+"""ghz keeps the details of so many requests and goes on counting (`maxResult`)."""
+CSV_HEADER: Final = "duration (ms),status,error"
+
+_CHUNK_BYTES: Final = 1 << 18
+# In valid JSON only between two objects: a quote followed by a letter opens a key.
+_BETWEEN_DETAILS: Final = re.compile(rb'\}\s*,\s*\{\s*"[A-Za-z]')
+_QUOTES_OF_A_DETAIL: Final = 14
+_LONGEST_STATUS: Final = 64
+_LONGEST_OPTION: Final = 200
+_MILLISECONDS: Final = re.compile(rb"\d{1,10}(\.\d{1,6})?")
+END_REASONS: Final = ("normal", "timeout", "cancel")
+_OPTIONS_WITH_TEXT: Final = frozenset({"call", "load-schedule", "concurrency-schedule", "duration-stop"})
+_SECRET_OPTIONS: Final = ("metadata", "data", "binary-data", "metadata-provider")
+
+
+class _Detail(msgspec.Struct, gc=False):
+    timestamp: str
+    latency: Count
+    error: str
+    status: str
+
+
+class _LatencyPoint(msgspec.Struct):
+    percentage: Number
+    latency: Count
+
+
+class _Bucket(msgspec.Struct):
+    mark: Number
+    count: Count
+    frequency: Number
+
+
+class _GhzReport(msgspec.Struct):
+    count: Count
+    total: Number
+    average: Number
+    fastest: Number = 0
+    slowest: Number = 0
+    date: str = ""
+    endReason: str = ""  # ghz's spelling
+    options: dict[str, Any] | None = None
+    rps: Number | None = None
+    qps: Number | None = None
+    """How 0.55 spelled `rps`."""
+    errorDistribution: dict[str, Count] | None = None
+    statusCodeDistribution: dict[str, Count] | None = None
+    latencyDistribution: list[_LatencyPoint] | None = None
+    histogram: list[_Bucket] | None = None
+    details: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def is_ghz(keys: set[str]) -> bool:
+    """Whether a JSON object with these keys is a ghz report."""
+    return {"count", "total", "average"} <= keys and not keys.isdisjoint({"rps", "qps"})
+
+
+def read_ghz_json(source: Source, worker: int) -> Report:
+    """Reads a ghz JSON report.
+
+    Raises:
+        ResultsError: The report is damaged.
+    """
+    text = source.document()
+    report = decode(source.name, text, _GhzReport)
+    details = memoryview(report.details)
+    _refuse_duplicates_around(source.name, text, details)
+    options = report.options or {}
+    secrets = _secrets(options)
+    collector = RowCollector(secrets)
+    has_details = bytes(details[:4]) != b"null"
+    if has_details:
+        _collect(source.name, text, details, collector)
+    cut = split_cut_off(collector.table(worker), report.endReason, options)
+    told = cut.rows.num_rows + cut.count
+    return Report(
+        tool="ghz",
+        tool_version="",
+        rows=cut.rows,
+        cut_off=cut.count,
+        checks=(*cut.checks, *(_completeness(report.count, told) if has_details else ())),
+        stated=_stated(source.name, report, secrets),
+        options=_redacted(options, report.endReason),
+        kind="ghz JSON",
+        has_rows=has_details or report.count == 0,
+    )
+
+
+def read_ghz_csv(source: Source, worker: int) -> Report:
+    """Reads `ghz -O csv`: milliseconds with two decimals, no times, errors not escaped.
+
+    Raises:
+        ResultsError: The file is damaged.
+    """
+    collector = RowCollector()
+    checks: tuple[Check, ...] = ()
+    for block in source.line_blocks():
+        if not block.ended:
+            checks = (truncated(source.name, block.first_line),)
+            break
+        first_line, lines = block.first_line, block.text.split(b"\n")[:-1]
+        if first_line == 1:
+            first_line, lines = 2, lines[1:]
+        _collect_csv(source.name, first_line, lines, collector)
+    rows = collector.table(worker)
+    return Report(tool="ghz", tool_version="", rows=rows, checks=checks, kind="ghz CSV", has_times=False)
+
+
+def _refuse_duplicates_around(file: str, text: bytes | mmap.mmap, details: memoryview) -> None:
+    start, end = _span(text, details)
+    refuse_duplicate_keys(file, b"".join((text[:start], b"null", text[end:])))
+
+
+def _span(text: bytes | mmap.mmap, part: memoryview) -> tuple[int, int]:
+    """Where a part that msgspec cut out of a text stands in it; an empty span if it is a default."""
+    start = _address(part) - _address(memoryview(text))
+    if 0 <= start < len(text):
+        return start, start + len(part)
+    return len(text), len(text)
+
+
+def _address(view: memoryview) -> int:
+    return int(np.frombuffer(view, np.uint8).__array_interface__["data"][0])
+
+
+def _collect(file: str, text: bytes | mmap.mmap, details: memoryview, collector: RowCollector) -> None:
+    if bytes(details[:1]) != b"[":
+        raise ResultsError(
+            file, "details", Description("not a list"), "give the report as ghz wrote it", "wrong-type"
+        )
+    decoder = msgspec.json.Decoder(list[_Detail])
+    first = 0
+    for chunk in _chunks(text, details):
+        try:
+            read = decoder.decode(chunk)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # once more as a whole: that names the place in the report
+            decode(file, details, list[_Detail], "details")
+            raise ResultsError(
+                file,
+                "details",
+                Description("unknown structure"),
+                "give the report as ghz wrote it",
+                "malformed",
+            ) from None
+        _refuse_duplicates_in(file, chunk, read)
+        _add(file, first, read, collector)
+        first += len(read)
+
+
+def _chunks(text: bytes | mmap.mmap, details: memoryview) -> Iterator[bytes]:
+    """The list of details as several shorter lists, so that it never stands in memory as objects."""
+    offset, _ = _span(text, details)
+    start, end = 1, len(details) - 1
+    while start < end:
+        between = _BETWEEN_DETAILS.search(details, min(start + _CHUNK_BYTES, end), end)
+        stop = between.start() + 1 if between else end
+        yield b"".join((b"[", details[start:stop], b"]"))
+        _release(text, offset + start, offset + stop)
+        start = between.start() + between.group().index(b"{") if between else end
+
+
+def _release(text: bytes | mmap.mmap, start: int, end: int) -> None:
+    """Gives pages of a mapped file back that are read; a report of 91 MB need not stay in memory."""
+    if isinstance(text, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        first_page = start // mmap.PAGESIZE * mmap.PAGESIZE
+        text.madvise(mmap.MADV_DONTNEED, first_page, end - first_page)
+
+
+def _refuse_duplicates_in(file: str, chunk: bytes, read: list[_Detail]) -> None:
+    """Every detail has four keys and three texts, 14 quotes: none is left for a key given twice."""
+    quotes = int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == ord('"')))
+    if quotes != _QUOTES_OF_A_DETAIL * len(read):
+        refuse_duplicate_keys(file, chunk)
+
+
+def _add(file: str, first: int, read: list[_Detail], collector: RowCollector) -> None:
+    count = len(read)
+    if not count:
+        return
+    latency_ns = np.fromiter([detail.latency for detail in read], np.int64, count)
+    if int(latency_ns.max()) > MAX_LATENCY_NS:
+        index = int(latency_ns.argmax())
+        raise ResultsError(
+            file,
+            f"details[{first + index}].latency",
+            int(latency_ns[index]),
+            f"latencies are nanoseconds up to {MAX_LATENCY_NS}",
+            "out-of-range",
+        )
+    try:
+        sent_at_ns = unix_ns([detail.timestamp for detail in read]) - latency_ns
+    except NoTimestamp as error:
+        raise ResultsError(
+            file,
+            f"details[{first + error.index}].timestamp",
+            Description("no time of the years 1678 to 2261 with a zone"),
+            "give the report as ghz wrote it",
+            "out-of-range",
+        ) from None
+    if int(sent_at_ns.min()) < 0:
+        index = int(sent_at_ns.argmin())
+        raise ResultsError(
+            file,
+            f"details[{first + index}].timestamp",
+            int(sent_at_ns[index]),
+            "times lie after 1970",
+            "out-of-range",
+        )
+    status = [detail.status for detail in read]
+    error_text = [detail.error for detail in read]
+    _collect_rows(file, f"details[{first}...]", sent_at_ns, latency_ns, status, error_text, collector)
+
+
+def _collect_rows(
+    file: str,
+    position: str,
+    sent_at_ns: columns.Int64s,
+    latency_ns: columns.Int64s,
+    status: list[str],
+    error: list[str],
+    collector: RowCollector,
+) -> None:
+    of_status = {text: text == "OK" for text in set(status)}
+    ok = np.fromiter(map(of_status.__getitem__, status), np.bool_, len(status))
+    if any(error):
+        ok &= ~np.fromiter(map(bool, error), np.bool_, len(error))
+    try:
+        if max(map(len, of_status)) > _LONGEST_STATUS:
+            raise TooManyStatuses
+        collector.add(sent_at_ns, latency_ns, ok, status, error)
+    except TooManyStatuses:
+        raise ResultsError(
+            file,
+            position,
+            Description("statuses that are no gRPC codes"),
+            "give the report as ghz wrote it",
+            "wrong-type",
+        ) from None
+
+
+def _completeness(counted: int, told: int) -> tuple[Check, ...]:
+    if counted == told:
+        return ()
+    numbers = {"counted": float(counted), "rows": float(told)}
+    if told == MOST_DETAILS and counted > told:
+        detail = (
+            f"ghz counted {counted} requests and kept the details of the first {told}; all figures are of these. "
+            "Run it several times for fewer requests each"
+        )
+        return (Check(code="details-capped", detail=detail, consequence="WARNING", numbers=numbers),)
+    detail = f"ghz counted {counted} requests but the report holds {told}. Give the report as ghz wrote it, or repeat the run"
+    return (Check(code="incomplete", detail=detail, consequence="INVALID", numbers=numbers),)
+
+
+def _stated(file: str, report: _GhzReport, secrets: tuple[str, ...]) -> ToolSummary:
+    options = report.options or {}
+    statuses = report.statusCodeDistribution or {}
+    if len(statuses) > MOST_STATUSES or max(map(len, statuses), default=0) > _LONGEST_STATUS:
+        raise ResultsError(
+            file,
+            "statusCodeDistribution",
+            Description("statuses that are no gRPC codes"),
+            "give the report as ghz wrote it",
+            "wrong-type",
+        )
+    if sum(statuses.values()) > report.count and report.statusCodeDistribution:
+        raise ResultsError(
+            file,
+            "statusCodeDistribution",
+            sum(statuses.values()),
+            f"it cannot exceed count, which is {report.count}",
+            "out-of-range",
+        )
+    ok = statuses.get("OK", 0) if report.statusCodeDistribution is not None else None
+    return ToolSummary(
+        requests=report.count,
+        ok=ok,
+        status_counts=statuses,
+        errors=_normalised_counts(report.errorDistribution or {}, secrets),
+        ended_at_ns=None,
+        duration_ns=round(report.total),
+        mean_ns=report.average if report.count else None,
+        mean_covers="all",
+        percentile_ns={
+            point.percentage: point.latency for point in report.latencyDistribution or () if point.latency
+        },
+        min_ns=round(report.fastest) if report.latencyDistribution else None,
+        max_ns=round(report.slowest) if report.latencyDistribution else None,
+        percentiles_cover="all" if options.get("count-errors") is True else "ok",
+    )
+
+
+def _normalised_counts(errors: dict[str, int], secrets: tuple[str, ...]) -> dict[str, int | None]:
+    counts: dict[str, int | None] = {}
+    for text, count in errors.items():
+        key = normalise(text, secrets)
+        if key not in counts and len(counts) >= MOST_ERRORS:
+            key = OTHER_ERRORS
+        counts[key] = (counts.get(key) or 0) + count
+    return counts
+
+
+def _secrets(options: dict[str, Any]) -> tuple[str, ...]:
+    """The texts ghz echoes from the call's metadata and data, longest first."""
+    found: frozenset[str] = frozenset()
+    for option in _SECRET_OPTIONS:
+        found |= secrets_in(options.get(option))
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+def _redacted(options: dict[str, Any], end_reason: str) -> dict[str, Any]:
+    """The options that are numbers, switches or harmless words; of the secret ones only that they were given."""
+    kept: dict[str, Any] = {"endReason": end_reason} if end_reason in END_REASONS else {}
+    for option, value in options.items():
+        if option in _SECRET_OPTIONS:
+            kept[option] = REDACTED
+        elif isinstance(value, (bool, int, float)) or (
+            option in _OPTIONS_WITH_TEXT and isinstance(value, str) and len(value) <= _LONGEST_OPTION
+        ):
+            kept[option] = value
+    return kept
+
+
+def _collect_csv(file: str, first_line: int, lines: list[bytes], collector: RowCollector) -> None:
+    latency_ns, status, error = [], [], []
+    for number, line in enumerate(lines, first_line):
+        if not line.strip():
+            continue
+        parts = line.rstrip(b"\r").split(b",", 2)
+        if len(parts) != 3 or not _MILLISECONDS.fullmatch(parts[0]):
+            raise ResultsError(
+                file,
+                f"line {number}",
+                Description("not duration,status,error"),
+                "give the file as ghz -O csv wrote it, or use ghz -O json",
+                "malformed",
+            )
+        whole, _, fraction = parts[0].partition(b".")
+        latency_ns.append(int(whole) * 1_000_000 + int(fraction.ljust(6, b"0")[:6] or b"0"))
+        try:
+            status.append(parts[1].decode())
+            error.append(parts[2].decode())
+        except UnicodeDecodeError:
+            raise ResultsError(
+                file, f"line {number}", Description("bad UTF-8"), "give the file as ghz wrote it", "malformed"
+            ) from None
+    if latency_ns:
+        latencies = np.array(latency_ns, dtype=np.int64)
+        no_times = np.zeros(len(latencies), dtype=np.int64)
+        _collect_rows(file, f"line {first_line}...", no_times, latencies, status, error, collector)
