@@ -102,6 +102,24 @@ def parse_gate_spec(values: Mapping[str, Any]) -> GateSpec:
     return spec
 
 
+def gate_spec_of_run(values: Mapping[str, Any], load_spec: Mapping[str, Any]) -> GateSpec:
+    """The gate spec of a measured run: what is demanded, with the looks and block size of its load spec.
+
+    Args:
+        values: Fields of a gate spec; they win over the load spec.
+        load_spec: `RunMetadata.load_spec`; empty for rows from elsewhere.
+
+    Raises:
+        GateSpecError: As for `parse_gate_spec`.
+    """
+    measured: dict[str, Any] = {}
+    if "looks" in load_spec:
+        measured["looks"] = load_spec["looks"]
+    if "rate_rps" in load_spec and "block_seconds" in load_spec:
+        measured["requests_per_block"] = load_spec["rate_rps"] * load_spec["block_seconds"]
+    return parse_gate_spec({**measured, **values})
+
+
 def _merged_margins(given: object) -> dict[str, object]:
     if not isinstance(given, Mapping):
         raise GateSpecError("margins", given, 'give a mapping such as {"p95": 0.08}')
