@@ -10,6 +10,7 @@ import msgspec
 from markupsafe import Markup
 
 from model_load_test.components.gate.verdict import MetricVerdict, Verdict
+from model_load_test.components.report.arms import ARMS, latency_seconds
 from model_load_test.components.report.charts import (
     Chart,
     Curve,
@@ -30,7 +31,7 @@ from model_load_test.components.report.scales import (
     tail_value,
     time_scale,
 )
-from model_load_test.components.report.traces import ARMS, SeriesPoint
+from model_load_test.components.report.traces import SeriesPoint
 from model_load_test.components.report.wording import (
     allowed_end,
     format_change,
@@ -44,6 +45,7 @@ from model_load_test.components.report.wording import (
     metric_title,
     present,
 )
+from model_load_test.components.results.percentile import enough_rows
 
 Stretch: TypeAlias = tuple[float, dict[str, SeriesPoint]]
 """A stretch of time: its middle in seconds since the run began, and each arm's point."""
@@ -185,9 +187,8 @@ def tail_figure(report: RunReport) -> Figure | None:
     if quantiles is None:
         return None
     arms = [arm for arm in ARMS if arm in quantiles.seconds]
-    fewest = min((summary.ok for summary in report.arms.values()), default=0)
-    # A share with fewer than ten requests above it says nothing about the server.
-    shares = [share for share in quantiles.shares if share <= 1 - 10 / max(fewest, 20)]
+    fewest = min((summary.ok or 0 for summary in report.arms.values()), default=0)
+    shares = [share for share in quantiles.shares if share <= 0.5 or enough_rows(fewest, 100 * share)]
     x = tail_scale(shares[-1])
     y = latency_scale([value for arm in arms for value in quantiles.seconds[arm][: len(shares)]])
     curves = [
@@ -231,9 +232,9 @@ def history_figure(report: RunReport) -> Figure | None:
         return None
     values = [value for _, value in points]
     labels = [f"{point.created_at:%d %b %Y} {point.model_version}".strip() for point, _ in points]
-    candidate = report.arms.get("candidate")
-    if candidate is not None and "p95" in candidate.latency_seconds:
-        values.append(candidate.latency_seconds["p95"])
+    this = latency_seconds(report.arms.get("candidate"), "p95")
+    if this is not None:
+        values.append(this)
         labels.append("This run")
     x = Scale(-0.5, len(values) - 0.5, ())
     y = latency_scale(values)
@@ -315,9 +316,9 @@ def _percentile_marks(report: RunReport, arms: Sequence[str]) -> list[Mark]:
     """Percentiles of each arm, their labels turned away from the other arm's."""
     marks = []
     for name in ("p50", "p95", "p99"):
-        levels = [level for arm in arms if (level := report.arms[arm].latency_seconds.get(name)) is not None]
+        levels = [level for arm in arms if (level := latency_seconds(report.arms.get(arm), name)) is not None]
         for row, arm in enumerate(arms):
-            level = report.arms[arm].latency_seconds.get(name)
+            level = latency_seconds(report.arms.get(arm), name)
             if level is not None:
                 marks.append(Mark(level, name, arm, row, before=level < max(levels)))
     return marks
@@ -493,11 +494,8 @@ def _ranges(points: Iterable[SeriesPoint], arms: Sequence[str], name: str) -> st
 def _levels(report: RunReport) -> str:
     sentences = []
     for arm, summary in report.arms.items():
-        levels = ", ".join(
-            f"{metric_title(name)} {format_seconds(summary.latency_seconds[name])}"
-            for name in ("p50", "p95", "p99")
-            if name in summary.latency_seconds
-        )
+        told = {name: latency_seconds(summary, name) for name in ("p50", "p95", "p99")}
+        levels = ", ".join(f"{metric_title(name)} {format_seconds(s)}" for name, s in told.items() if s)
         sentences.append(f"{arm.capitalize()}: {levels}.")
     return " ".join(sentences)
 

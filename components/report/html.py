@@ -13,6 +13,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
+from model_load_test.components.report.arms import error_share, latency_seconds
 from model_load_test.components.report.figures import (
     distribution_figure,
     forest_figures,
@@ -152,7 +153,7 @@ def _tiles(report: RunReport) -> list[Tile]:
     tiles = []
     for name in ("p50", "p95", "p99"):
         metric = report.verdict.metrics.get(name)
-        level = _latency(report, "candidate", name)
+        level = latency_seconds(report.arms.get("candidate"), name)
         if metric is not None and present(metric.ratio) and report.verdict.verdict != "INVALID":
             against = f"{format_level(name, metric.candidate)} against {format_level(name, metric.baseline)}"
             tiles.append(Tile(f"{metric_title(name)} latency", format_change(metric.ratio), against))
@@ -160,14 +161,8 @@ def _tiles(report: RunReport) -> list[Tile]:
             tiles.append(Tile(f"{metric_title(name)} latency", format_seconds(level), "candidate"))
     candidate = report.arms.get("candidate")
     if candidate is not None:
-        failed = candidate.requests - candidate.ok
-        tiles.append(
-            Tile(
-                "Failed requests",
-                format_share(candidate.error_share),
-                f"{format_count(failed)} of {format_count(candidate.requests)}",
-            )
-        )
+        counted = f"{format_count(candidate.failed)} of {format_count(candidate.requests)}"
+        tiles.append(Tile("Failed requests", format_share(error_share(candidate)), counted))
         offered = report.load_spec.get("rate_rps")
         tiles.append(
             Tile(
@@ -177,11 +172,6 @@ def _tiles(report: RunReport) -> list[Tile]:
             )
         )
     return tiles
-
-
-def _latency(report: RunReport, arm: str, name: str) -> float | None:
-    summary = report.arms.get(arm)
-    return summary.latency_seconds.get(name) if summary else None
 
 
 def _wanted(report: RunReport) -> str:
@@ -215,7 +205,7 @@ def _metric_rows(report: RunReport) -> list[tuple[str, ...]]:
 def _request_rows(report: RunReport) -> list[FactRow]:
     arms = list(report.arms.values())
     offered = report.load_spec.get("rate_rps")
-    failed = [f"{format_count(arm.requests - arm.ok)} ({format_share(arm.error_share)})" for arm in arms]
+    failed = [f"{format_count(arm.failed)} ({format_share(error_share(arm))})" for arm in arms]
     return [
         FactRow("Sent", tuple(format_count(arm.requests) for arm in arms)),
         FactRow("Succeeded", tuple(format_count(arm.ok) for arm in arms)),
@@ -228,9 +218,9 @@ def _request_rows(report: RunReport) -> list[FactRow]:
 def _latency_rows(report: RunReport) -> list[FactRow]:
     arms = list(report.arms.values())
     return [
-        FactRow(METRIC_TITLES[name], tuple(format_seconds(arm.latency_seconds.get(name)) for arm in arms))
+        FactRow(METRIC_TITLES[name], tuple(format_seconds(latency_seconds(arm, name)) for arm in arms))
         for name in _LATENCIES
-        if any(name in arm.latency_seconds for arm in arms)
+        if any(latency_seconds(arm, name) is not None for arm in arms)
     ]
 
 
@@ -240,7 +230,7 @@ def _failures(report: RunReport) -> list[FactRow]:
     totals: dict[str, int] = {}
     for arm in arms:
         for error, count in arm.errors.items():
-            totals[error] = totals.get(error, 0) + count
+            totals[error] = totals.get(error, 0) + (count or 0)
     return [
         FactRow(error, tuple(format_count(arm.errors.get(error, 0)) for arm in arms), code=True)
         for error in sorted(totals, key=lambda error: -totals[error])

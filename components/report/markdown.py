@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 
+from model_load_test.components.report.arms import error_share, latency_seconds
 from model_load_test.components.report.model import RunReport
 from model_load_test.components.report.wording import (
     OUTCOMES,
@@ -73,9 +74,9 @@ def _requests(report: RunReport) -> str:
         [
             arm.capitalize(),
             format_count(summary.requests),
-            format_share(summary.error_share),
+            format_share(error_share(summary)),
             format_rate(summary.achieved_rps),
-            *(format_seconds(summary.latency_seconds.get(name)) for name in ("p50", "p95", "p99")),
+            *(format_seconds(latency_seconds(summary, name)) for name in ("p50", "p95", "p99")),
         ]
         for arm, summary in report.arms.items()
     ]

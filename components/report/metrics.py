@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from model_load_test.components.report.arms import error_share, latency_seconds
 from model_load_test.components.report.model import RunReport
 
 _MILLISECONDS: Final = 1e3
@@ -25,7 +26,7 @@ def metrics(report: RunReport) -> dict[str, float]:
     numbers: dict[str, float | None] = {"gate_passed": 1.0 if verdict.verdict == "PASS" else 0.0}
     for arm, summary in report.arms.items():
         for name in _LATENCIES:
-            seconds = summary.latency_seconds.get(name)
+            seconds = latency_seconds(summary, name)
             numbers[f"{arm}_{name}_ms"] = None if seconds is None else seconds * _MILLISECONDS
     for name, metric in verdict.metrics.items():
         prefix = "difference" if name == "errors" else "ratio"
@@ -34,10 +35,11 @@ def metrics(report: RunReport) -> dict[str, float]:
     if "candidate" in report.arms:
         candidate = report.arms["candidate"]
         numbers["achieved_rps"] = candidate.achieved_rps
-        numbers["error_rate"] = candidate.error_share
+        numbers["error_rate"] = error_share(candidate)
+        numbers["goodput_rps"] = candidate.goodput_rps
         numbers["requests"] = candidate.requests
     if "baseline" in report.arms:
-        numbers["baseline_error_rate"] = report.arms["baseline"].error_share
+        numbers["baseline_error_rate"] = error_share(report.arms["baseline"])
     if "goodput" in verdict.metrics:
         numbers["goodput_rps"] = verdict.metrics["goodput"].candidate
     numbers["offered_rps"] = report.load_spec.get("rate_rps")

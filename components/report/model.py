@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from model_load_test.components.gate.verdict import Verdict
-from model_load_test.components.report.arms import Summary, summarize
+from model_load_test.components.report.arms import summarize_arms
 from model_load_test.components.report.traces import (
     Histogram,
     QuantileCurve,
@@ -20,6 +20,7 @@ from model_load_test.components.report.traces import (
     latency_quantiles,
     latency_series,
 )
+from model_load_test.components.results.summary import Summary
 from model_load_test.components.results.table import RunMetadata
 from model_load_test.components.version import __version__
 
@@ -118,7 +119,7 @@ def build_run_report(
     return RunReport(
         verdict=verdict,
         created_at=created_at or datetime.now(timezone.utc).replace(microsecond=0),
-        arms=summarize(table, metadata),
+        arms=summarize_arms(table, metadata),
         models=dict(models or {}),
         load_spec=metadata.load_spec,
         payload=dict(payload or {}),

@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from model_load_test.components.results.percentile import percentiles
 
-ARMS: Final = ("candidate", "baseline")
 MAX_POINTS: Final = 120
 """Points an arm may have in a series; longer runs put neighbouring blocks together."""
 _BINS: Final = 90

@@ -20,7 +20,6 @@ METRIC_TITLES: Final = {
     "p95": "p95",
     "p99": "p99",
     "p999": "p99.9",
-    "min": "Fastest",
     "max": "Slowest",
     "errors": "Failed requests",
     "goodput": "Goodput",
