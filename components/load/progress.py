@@ -40,6 +40,6 @@ def _arm_text(arm: Arm, rows: pa.Table) -> str:
     if not ok.num_rows:
         return f"{arm} {rate}, all {rows.num_rows} failed"
     latency_ns = ok["latency_ns"].to_numpy()
-    texts = [f"p{round(q * 100)} {percentile(latency_ns, q) / 1e6:.2f} ms" for q in (0.5, 0.95)]
+    texts = [f"p{q} {percentile(latency_ns, q) / 1e6:.2f} ms" for q in (50, 95)]
     failed = rows.num_rows - ok.num_rows
     return f"{arm} {rate}, {', '.join(texts)}" + (f", {failed} failed" if failed else "")

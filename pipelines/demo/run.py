@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -84,11 +86,7 @@ def _run_scenario(
     folder.mkdir(parents=True)
     _say(f"scenario {scenario.name}: starting production and {scenario.candidate}")
     started = time.monotonic()
-    with ExitStack() as stack:
-        baseline, candidate = (
-            stack.enter_context(embedded_server(MODEL_NAME, models / model))
-            for model in ("production", scenario.candidate)
-        )
+    with _served(models / "production", models / scenario.candidate) as (baseline, candidate):
         broke = _run_pipeline(
             pipeline,
             folder / "pipeline",
@@ -113,6 +111,14 @@ def _run_scenario(
         "seconds": time.monotonic() - started,
         "report": folder / "report.html",
     }
+
+
+@contextmanager
+def _served(*base_paths: Path) -> Iterator[list[EmbeddedServer]]:
+    """One fresh server a model, loaded side by side: importing TensorFlow takes most of the time."""
+    with ExitStack() as stack, ThreadPoolExecutor(len(base_paths)) as starters:
+        servers = [embedded_server(MODEL_NAME, base_path) for base_path in base_paths]
+        yield list(starters.map(stack.enter_context, servers))
 
 
 def _endpoint(server: EmbeddedServer, protocol: str) -> str:
