@@ -39,6 +39,7 @@ from model_load_test.components.report.wording import (
     format_difference,
     format_level,
     format_margin,
+    format_p,
     format_seconds,
     format_share,
     interval,
@@ -294,7 +295,7 @@ def _forest_row(name: str, metric: MetricVerdict, scale: Scale, counted: str) ->
                 f"Interval\t{span}",
                 f"Allowed\t{margin}",
                 f"Measured\t{format_count(metric.n)} {counted}",
-                *([f"Holm p\t{metric.p_holm:.2g}"] if metric.p_holm is not None else []),
+                *([f"Holm p\t{format_p(metric.p_holm)}"] if metric.p_holm is not None else []),
             ]
         ),
     )

@@ -31,6 +31,7 @@ from model_load_test.components.report.wording import (
     format_difference,
     format_level,
     format_margin,
+    format_p,
     format_rate,
     format_seconds,
     format_share,
@@ -41,6 +42,7 @@ from model_load_test.components.report.wording import (
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LATENCIES = ("mean", "p50", "p90", "p95", "p99", "p999", "max")
+_MOST_ERRORS = 12
 _WEB_SCHEMES = ("", "http", "https")
 _CONSEQUENCE_ORDER = {"INVALID": 0, "WARNING": 1, "INFO": 2}
 
@@ -194,7 +196,7 @@ def _metric_rows(report: RunReport) -> list[tuple[str, ...]]:
             format_difference(name, metric.ratio),
             interval(name, metric),
             format_margin(name, metric.margin),
-            ABSENT if metric.p_holm is None else f"{metric.p_holm:.2g}",
+            format_p(metric.p_holm),
             format_count(metric.n),
             format_margin(name, effects[name]) if name in effects else ABSENT,
         )
@@ -231,10 +233,16 @@ def _failures(report: RunReport) -> list[FactRow]:
     for arm in arms:
         for error, count in arm.errors.items():
             totals[error] = totals.get(error, 0) + (count or 0)
-    return [
+    frequent = sorted(totals, key=lambda error: -totals[error])
+    rows = [
         FactRow(error, tuple(format_count(arm.errors.get(error, 0)) for arm in arms), code=True)
-        for error in sorted(totals, key=lambda error: -totals[error])
+        for error in frequent[:_MOST_ERRORS]
     ]
+    rest = frequent[_MOST_ERRORS:]
+    if rest:
+        others = tuple(format_count(sum(arm.errors.get(error) or 0 for error in rest)) for arm in arms)
+        rows.append(FactRow(f"{format_count(len(rest))} other texts", others))
+    return rows
 
 
 def _fingerprint_rows(report: RunReport) -> list[FactRow]:

@@ -113,6 +113,13 @@ def format_rate(rate_rps: float | None) -> str:
     return f"{shown}{_SPACE}req/s"
 
 
+def format_p(p: float | None) -> str:
+    """A p-value, as exact as it is worth reading: `0.012`, `< 0.001`."""
+    if p is None or not math.isfinite(p):
+        return ABSENT
+    return f"<{_SPACE}0.001" if p < 0.001 else f"{p:.2g}"
+
+
 def format_difference(name: str, value: float | None) -> str:
     """What a metric's `ratio`, `lower` or `upper` says, in the metric's own unit."""
     return format_points(value) if name == "errors" else format_change(value)

@@ -12,8 +12,9 @@ import pytest
 from model_load_test.components.gate.verdict import Verdict
 from model_load_test.components.report.html import render_page
 from model_load_test.components.report.markdown import render_summary
-from model_load_test.components.report.model import Model, RunReport
+from model_load_test.components.report.model import Model, RunReport, build_run_report
 from model_load_test.components.results.checks import Check
+from model_load_test.components.results.table import RunMetadata
 
 OUTCOMES = ("PASS", "FAIL", "INCONCLUSIVE", "NO_BASELINE", "INVALID")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
@@ -107,6 +108,29 @@ def test_hostile_text_is_no_markdown(report_of) -> None:
     summary = render_summary(_hostile(report_of("FAIL")))
     assert "<" not in summary
     assert "onerror" in summary
+
+
+def test_of_many_error_texts_the_frequent_ones_are_shown(report_of) -> None:
+    report = report_of("FAIL")
+    arms = {
+        arm: msgspec.structs.replace(summary, errors={f"error {n}": 100 - n for n in range(50)})
+        for arm, summary in report.arms.items()
+    }
+    page = render_page(msgspec.structs.replace(report, arms=arms))
+    body = page[: page.index("report-data")]
+    assert "<code>error 11</code>" in body
+    assert "error 12" not in body
+    assert "38 other texts" in body
+
+
+def test_a_long_run_stays_a_small_page(report_of, results_table) -> None:
+    table = results_table(pairs=240, rate_rps=50)
+    report = build_run_report(report_of("FAIL").verdict, table, RunMetadata(load_spec={"looks": [60, 240]}))
+    page = render_page(report)
+    assert table.num_rows > 24_000
+    assert len(page) < 400_000
+    assert "Blocks 238 to 239" in page
+    assert "Each point is 2 pairs of blocks." in page
 
 
 def test_links_lead_to_the_web_or_beside_the_page(report_of) -> None:

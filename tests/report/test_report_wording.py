@@ -12,6 +12,7 @@ from model_load_test.components.report.wording import (
     format_count,
     format_level,
     format_margin,
+    format_p,
     format_points,
     format_seconds,
     format_share,
@@ -61,6 +62,7 @@ def test_shares_points_and_counts() -> None:
     assert _plain(format_share(1)) == "100 %"
     assert _plain(format_points(-0.0012)) == "\N{MINUS SIGN}0.12 pp"
     assert _plain(format_count(24_000)) == "24 000"
+    assert [_plain(format_p(p)) for p in (6e-9, 0.0123, 1.0, None)] == ["< 0.001", "0.012", "1", ABSENT]
 
 
 def test_each_metric_has_its_own_unit() -> None:
