@@ -40,7 +40,7 @@ from model_load_test.components.report.wording import (
     present,
 )
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_HERE = Path(__file__).parent
 _LATENCIES = ("mean", "p50", "p90", "p95", "p99", "p999", "max")
 _MOST_ERRORS = 12
 _WEB_SCHEMES = ("", "http", "https")
@@ -104,7 +104,7 @@ def render_page(report: RunReport) -> str:
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -118,7 +118,7 @@ def _environment() -> jinja2.Environment:
 
 def _asset(name: str) -> Markup:
     """A style sheet or script of ours, put into the page as it stands."""
-    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
+    return Markup((_HERE / name).read_text(encoding="utf-8"))
 
 
 def _data(report: RunReport) -> Markup:
