@@ -58,7 +58,7 @@ class Finding:
     candidate: float | None
     baseline: float | None
     p_worse_tail: float = 1.0
-    """One-sided p against "the pooled tail is not worse"; small forbids PASS."""
+    """`p_half` of the pooled tail; small forbids PASS."""
     guards: bool = False
     """Whether it can only fail the metric, beside the finding that is reported."""
     refused: str = ""
@@ -96,9 +96,9 @@ def decide(findings: list[Finding], spec: GateSpec, alpha: float) -> dict[str, M
 
     FAIL: worse by more than half the margin at confidence 1 - alpha, Holm-adjusted over all
     findings, and worse by more than the whole margin at confidence 0.8. PASS: the upper bound is
-    inside the margin, and the pooled tail is not worse at alpha. "Any metric is worse" is a union
-    of hypotheses and needs Holm's correction; "every metric is inside its margin" is an
-    intersection, for which each at `alpha` is enough (Berger 1982).
+    inside the margin, and the pooled tail is not worse by more than half of it at alpha. "Any
+    metric is worse" is a union of hypotheses and needs Holm's correction; "every metric is inside
+    its margin" is an intersection, for which each at `alpha` is enough (Berger 1982).
     """
     adjusted = holm([finding.p_half for finding in findings if not finding.refused])
     of_judged = iter(adjusted)
@@ -197,7 +197,7 @@ def _percentile(pairs: Pairs, metric: str, margin: float, alpha: float) -> list[
     if pooled.p_half <= alpha:
         pooled = replace(pooled, interval=exceedance.interval(tails, alpha))
     typical = _block_percentile(pairs, metric, margin, alpha, overall)
-    return [replace(typical, p_worse_tail=exceedance.p_above(tails, 0.0)), replace(pooled, guards=True)]
+    return [replace(typical, p_worse_tail=pooled.p_half), replace(pooled, guards=True)]
 
 
 def _block_percentile(pairs: Pairs, metric: str, margin: float, alpha: float, overall: _Values) -> Finding:

@@ -61,6 +61,7 @@ WORLDS: dict[str, tuple[World, int]] = {
     "0 %, no luck, no bursts, no drift": (World(lottery=0, burst_every=1e9, drift=0, own_noise=0.005), 400),
     "0 %, a burst every 4 s": (World(burst_every=4.0), 400),
     "0 %, own noise 10 %": (World(own_noise=0.10), 400),
+    "0 %, own noise 10 %, autocorrelation 0.5": (World(own_noise=0.10, autocorrelation=0.5), 400),
     "0 %, clock of 1 ms (ties)": (World(clock_seconds=1e-3), 400),
     "0 %, Pareto tail 1.5 on 1 %": (World(heavy=0.01), 400),
     "0 %, 0.1 % errors": (World(error_rate=0.001), 400),
