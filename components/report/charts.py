@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
@@ -29,8 +29,6 @@ class Curve:
     points: tuple[tuple[float, float | None], ...]
     filled: bool = False
     """Whether the area down to the axis is tinted."""
-    stepped: bool = False
-    """Whether a value holds until the next point."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ class Interval:
     neutral: float = 1.0
     """Where candidate and baseline are equal."""
     tip: str = ""
-    higher_is_better: bool = field(default=False)
+    higher_is_better: bool = False
 
 
 def element(tag: str, *content: str, **attributes: object) -> Markup:
@@ -194,7 +192,7 @@ def _curves(drawn: Chart) -> Markup:
     for curve in drawn.curves:
         for run in _unbroken(curve.points):
             places = [(_STRETCH * drawn.x.percent(x), _STRETCH * (100 - drawn.y.percent(y))) for x, y in run]
-            line = _path(places, curve.stepped)
+            line = _path(places)
             if curve.filled:
                 area = f"{line}V{_STRETCH * 100}H{places[0][0]:g}Z"
                 paths.append(element("path", class_=f"area {curve.style}", d=area))
@@ -222,12 +220,10 @@ def _unbroken(points: Iterable[tuple[float, float | None]]) -> list[list[tuple[f
     return [run for run in runs if run]
 
 
-def _path(places: Sequence[tuple[float, float]], stepped: bool) -> str:
+def _path(places: Sequence[tuple[float, float]]) -> str:
     (x, y), *others = places
     if not others:
         return f"M{x:g} {y:g}h.01"
-    if stepped:
-        return f"M{x:g} {y:g}" + "".join(f"H{x:g}V{y:g}" for x, y in others)
     return f"M{x:g} {y:g}L" + " ".join(f"{x:g} {y:g}" for x, y in others)
 
 

@@ -263,9 +263,7 @@ def history_figure(report: RunReport) -> Figure | None:
     return Figure((panel,), ("Run", "p95"), rows)
 
 
-def _forest(
-    verdict: Verdict, metrics: dict[str, MetricVerdict], scale: Scale, axis_title: str
-) -> Forest:
+def _forest(verdict: Verdict, metrics: dict[str, MetricVerdict], scale: Scale, axis_title: str) -> Forest:
     counted = "runs" if verdict.judgement == "historical" else "pairs"
     return Forest(
         tuple(_forest_row(name, metric, scale, counted) for name, metric in metrics.items()),

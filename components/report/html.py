@@ -110,9 +110,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(
-        count=format_count, moment=_moment, unbroken=_unbroken
-    )
+    environment.filters.update(count=format_count, moment=_moment, unbroken=_unbroken)
     return environment
 
 
