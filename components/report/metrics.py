@@ -31,7 +31,11 @@ def metrics(report: RunReport) -> dict[str, float]:
     for name, metric in verdict.metrics.items():
         prefix = "difference" if name == "errors" else "ratio"
         numbers[f"{prefix}_{name}"] = metric.ratio
-        numbers[f"{prefix}_{name}_upper"] = metric.upper
+        # The bound that the margin is held against: of goodput, where more is better, the lower one.
+        if name == "goodput":
+            numbers["ratio_goodput_lower"] = metric.lower
+        else:
+            numbers[f"{prefix}_{name}_upper"] = metric.upper
     if "candidate" in report.arms:
         candidate = report.arms["candidate"]
         numbers["achieved_rps"] = candidate.achieved_rps

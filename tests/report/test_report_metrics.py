@@ -36,6 +36,16 @@ def test_names_and_units(report_of) -> None:
     assert values["pairs"] == 15.0
 
 
+def test_of_goodput_the_lower_bound_counts(report_of) -> None:
+    report = report_of("PASS")
+    found = msgspec.structs.replace(report.verdict.metrics["p95"], lower=0.97, upper=1.02, candidate=198.0)
+    verdict = msgspec.structs.replace(report.verdict, metrics={"goodput": found})
+    values = metrics(msgspec.structs.replace(report, verdict=verdict))
+    assert values["ratio_goodput_lower"] == 0.97
+    assert "ratio_goodput_upper" not in values
+    assert values["goodput_rps"] == 198.0
+
+
 def test_only_a_pass_passes(report_of) -> None:
     passed = {outcome for outcome in OUTCOMES if metrics(report_of(outcome))["gate_passed"] == 1.0}
     assert passed == {"PASS"}
