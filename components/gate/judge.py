@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil
+from math import ceil, sqrt
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,8 @@ from model_load_test.components.results.checks import Check
 
 LEAST_PAIRS = 5
 """Fewer pairs have no bound at any usable alpha (2^-5 = 0.03)."""
+SUSPICIOUS_DEVIATIONS = 3.0
+"""An autocorrelation beyond so many of its standard deviations (1/sqrt(n)) is told."""
 
 
 def judge(
@@ -74,7 +76,8 @@ def _judge_pairs(
         )
     findings = paired.find(pairs, spec, alpha)
     metrics = paired.decide(findings, spec, alpha)
-    outcome = _combined(metrics, objectives, pairs)
+    more_looks = pairs.count + pairs.void < spec.looks[-1]
+    outcome = _combined(metrics, objectives, pairs, more_looks)
     wanted = paired.pairs_wanted(findings, metrics, alpha) if outcome == "INCONCLUSIVE" else None
     usual_requests = float(np.median(pairs.baseline.requests))
     return Verdict(
@@ -88,18 +91,33 @@ def _judge_pairs(
         alpha=spec.alpha,
         detectable_effect=paired.detectable_effect(findings, alpha),
         noise_floor=spec.noise_floor,
-        checks=checks,
+        checks=(*checks, *_autocorrelation_check(pairs)),
     )
 
 
+def _autocorrelation_check(pairs: Pairs) -> tuple[Check, ...]:
+    resemblance = paired.autocorrelation(pairs)
+    if resemblance <= SUSPICIOUS_DEVIATIONS / sqrt(max(pairs.count, 1)):
+        return ()
+    detail = (
+        f"Neighbouring pairs of blocks resemble each other (autocorrelation {resemblance:.2f}), "
+        "so this verdict is wrong more often than alpha says; use longer blocks."
+    )
+    return (Check("autocorrelated-pairs", detail, "WARNING", {"autocorrelation": resemblance}),)
+
+
 def _combined(
-    metrics: Mapping[str, MetricVerdict], objectives: Sequence[ObjectiveVerdict], pairs: Pairs
+    metrics: Mapping[str, MetricVerdict],
+    objectives: Sequence[ObjectiveVerdict],
+    pairs: Pairs,
+    more_looks: bool,
 ) -> Outcome:
     outcomes = [*(found.verdict for found in metrics.values()), *(found.verdict for found in objectives)]
     if "FAIL" in outcomes:
         return "FAIL"
-    # A refused tail percentile leaves the rest to decide; with everything refused nothing is known.
-    decided = "PASS" in outcomes and "INCONCLUSIVE" not in outcomes and pairs.count >= LEAST_PAIRS
+    # A refused metric waits for more requests while more are planned; in the end the rest decides.
+    open_metrics = "INCONCLUSIVE" in outcomes or ("REFUSED" in outcomes and more_looks)
+    decided = "PASS" in outcomes and not open_metrics and pairs.count >= LEAST_PAIRS
     return "PASS" if decided else "INCONCLUSIVE"
 
 

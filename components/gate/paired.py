@@ -63,6 +63,8 @@ class Finding:
     """Whether it can only fail the metric, beside the finding that is reported."""
     refused: str = ""
     """Why the metric was not judged, if it was not."""
+    lacking: float = 1.0
+    """How many times the requests of this run a refused metric needs."""
 
 
 def find(pairs: Pairs, spec: GateSpec, alpha: float) -> list[Finding]:
@@ -113,6 +115,17 @@ def decide(findings: list[Finding], spec: GateSpec, alpha: float) -> dict[str, M
     return verdicts
 
 
+def autocorrelation(pairs: Pairs) -> float:
+    """Rank correlation of neighbouring pairs' ln(ratio) of the mean; near zero for honest pairs.
+
+    The tests take pairs as independent. Ranks, because bursts would dominate the plain one.
+    """
+    ratios = _log_ratios(pairs.candidate.mean(), pairs.baseline.mean())
+    ranks = signed_rank.doubled_midranks(ratios) - (ratios.size + 1.0)
+    spread = float((ranks * ranks).sum())
+    return float((ranks[1:] * ranks[:-1]).sum()) / spread if spread else 0.0
+
+
 def holm(p_values: list[float]) -> list[float]:
     """Holm's step-down adjusted p-values, in the order given."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
@@ -129,8 +142,8 @@ def pairs_wanted(findings: list[Finding], verdicts: Mapping[str, MetricVerdict],
 
     None when nothing is open, or when an estimate is so near its margin that no run would decide.
     """
-    open_findings = [f for f in findings if verdicts[f.metric].verdict == "INCONCLUSIVE" and not f.guards]
-    wanted = [_pairs_to_decide(finding, alpha, len(findings)) for finding in open_findings]
+    undecided = [f for f in findings if verdicts[f.metric].verdict in ("INCONCLUSIVE", "REFUSED")]
+    wanted = [_pairs_to_decide(f, alpha, len(findings)) for f in undecided if not f.guards]
     if not wanted or max(wanted) > _MOST_PAIRS_WANTED:
         return None
     return max(1, ceil(max(wanted)))
@@ -186,7 +199,8 @@ def _percentile(pairs: Pairs, metric: str, margin: float, alpha: float) -> list[
     if not all(enough_rows(arm.latencies.size, 100 * q) for arm in arms):
         least = round(TAIL_ROWS / (1 - q))
         why = f"it needs {least} successful requests an arm"
-        return [_refused(metric, pairs.count, margin, why, overall)]
+        refused = _refused(metric, pairs.count, margin, why, overall)
+        return [replace(refused, lacking=least / max(1, min(arm.latencies.size for arm in arms)))]
     by_block = min(float(np.median(arm.succeeded)) for arm in arms) * (1 - q) >= LEAST_ABOVE_IN_A_BLOCK - 1e-9
     if by_block and metric != "p99":
         return [_block_percentile(pairs, metric, margin, alpha, overall)]
@@ -297,6 +311,8 @@ def _shown(finding: Finding) -> tuple[float | None, float | None, float | None]:
 def _pairs_to_decide(finding: Finding, alpha: float, tests: int) -> float:
     interval = finding.interval
     gap = finding.limit - interval.estimate
+    if finding.refused:
+        return finding.n * max(finding.lacking - 1.0, 0.0)
     if not isfinite(interval.upper - interval.lower) or finding.p_worse_tail <= alpha:
         return float(finding.n)
     if gap == 0:

@@ -83,7 +83,7 @@ def tails(traces: dict[str, Trace]) -> str:
     lines = [
         "**p99 at 200 requests a block, 60 pairs, identical servers**",
         "",
-        "| estimator | half-width, noisy | upper bound < +25 %, noisy | half-width, quiet | upper bound < +25 %, quiet |",
+        "| estimator | half-width, noisy | inside +25 %, noisy | half-width, quiet | inside +25 %, quiet |",
         "|---|---|---|---|---|",
     ]
     for name, interval in variants.items():
@@ -141,7 +141,7 @@ def weights(traces: dict[str, Trace]) -> str:
         "Hodges-Lehmann of the calmer three quarters": _calm_part,
     }
     lines = [
-        "**Variance reduction: standard deviation of the estimate over runs of identical servers (60 pairs)**",
+        "**Variance reduction: root mean square of the estimate, identical servers, 60 pairs**",
         "",
         "| estimator | " + " | ".join(f"{m}, {t}" for t in traces for m in MARGINS) + " |",
         "|---|" + "---|" * 8,
