@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -32,7 +33,11 @@ DEFAULT_TIMEOUT_SECONDS: Final = 5.0
 SERVER_KIND_KEY: Final = "model-load-test-server-kind"
 """Response metadata in which a server that is no production server says so."""
 
+METRICS_PATH: Final = "/monitoring/prometheus/metrics"
+"""Where TF Serving shows its metrics, if it was told to."""
+
 _SIGNATURE_DEF: Final = "signature_def"
+_ANSWERED_MODEL: Final = re.compile(r':tensorflow:serving:request_count\{model_name="([^"]+)",status="OK"\}')
 _POLL_SECONDS: Final = 0.1
 _SHOWN_ANSWER_CHARACTERS: Final = 300
 
@@ -85,6 +90,8 @@ def model_status(
         )
     else:
         document = _get_json(endpoint, model_name, _model_path(model_name), timeout_seconds)
+        if "model_version_status" not in document:
+            raise _not_tf_serving(endpoint, json.dumps(document))
         answer = _parsed(document, GetModelStatusResponse, endpoint)
     states = answer.DESCRIPTOR.fields_by_name["model_version_status"].message_type.enum_types_by_name["State"]
     return tuple(
@@ -260,7 +267,8 @@ def _get_json(endpoint: Endpoint, model_name: str, path: str, timeout_seconds: f
     if not isinstance(document, dict):
         raise _not_tf_serving(endpoint, f"HTTP {status}: {body.decode(errors='replace')}")
     if status == http.client.NOT_FOUND and "error" in document:
-        raise _model_not_found(endpoint, model_name, str(document["error"]))
+        said = str(document["error"])
+        raise _model_not_found(endpoint, model_name, said, _served_models(endpoint, timeout_seconds))
     if status != http.client.OK:
         raise _not_tf_serving(endpoint, f"HTTP {status}: {document.get('error', document)}")
     return document
@@ -300,10 +308,22 @@ def _unreachable(endpoint: Endpoint, why: str) -> ServerUnreachable:
     )
 
 
-def _model_not_found(endpoint: Endpoint, model_name: str, said: str) -> ModelNotFound:
+def _model_not_found(
+    endpoint: Endpoint, model_name: str, said: str, served: Sequence[str] = ()
+) -> ModelNotFound:
+    known = f"; it serves: {', '.join(served)}" if served else ""
     return ModelNotFound(
-        "model_name", model_name, f"{endpoint} does not serve it ({said}); give the name it is served by"
+        "model_name", model_name, f"{endpoint} does not serve it ({said}){known}; give a name it serves"
     )
+
+
+def _served_models(endpoint: Endpoint, timeout_seconds: float) -> list[str]:
+    """The models that a server's metrics say it answered OK for: TF Serving has no call that lists them."""
+    try:
+        _, _, page = _get(endpoint, METRICS_PATH, timeout_seconds)
+    except InputError:
+        return []
+    return sorted(set(_ANSWERED_MODEL.findall(page.decode(errors="replace"))))
 
 
 def _not_tf_serving(endpoint: Endpoint, said: str) -> UnexpectedAnswer:

@@ -7,8 +7,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
-PATH: Final = "/monitoring/prometheus/metrics"
-
 _BUCKET_LIMITS_US: Final = tuple(10 * 1.8**power for power in range(33))
 """Scale 10, growth 1.8, 33 buckets; what lies above them has one more."""
 

@@ -11,9 +11,8 @@ from aiohttp import web
 from google.protobuf import json_format
 
 from model_load_test.components.protocols import tf_serving
-from model_load_test.components.protocols.client import SERVER_KIND_KEY
+from model_load_test.components.protocols.client import METRICS_PATH, SERVER_KIND_KEY
 from model_load_test.components.protocols.tf_serving import DEFAULT_SIGNATURE_NAME
-from model_load_test.components.serving.embedded import metrics
 from model_load_test.components.serving.embedded.failure import (
     HTTP_STATUS,
     Code,
@@ -65,7 +64,7 @@ def application(inference: Inference, injector: FaultInjector | None) -> web.App
     """
     api = _RestApi(inference, injector)
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
-    app.router.add_get(metrics.PATH, api.metrics_page)
+    app.router.add_get(METRICS_PATH, api.metrics_page)
     app.router.add_route("*", "/{path:.*}", api.handle)
     return app
 

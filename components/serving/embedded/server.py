@@ -27,9 +27,6 @@ from model_load_test.components.serving.embedded.rest_service import application
 from model_load_test.components.serving.embedded.saved_model_backend import load_saved_model
 from model_load_test.components.serving.embedded.servables import LoadedModel, Servables
 
-SERVER_KIND: Final = "embedded"
-"""What every report says that was made with this server; it is never compared with a real one."""
-
 DEFAULT_CALLABLE: Final = "model_load_test.components.serving.embedded.numpy_backend:digits"
 
 _GRACE_SECONDS: Final = 0.5
