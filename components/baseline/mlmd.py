@@ -159,7 +159,9 @@ class MlmdStore:
         request = service.GetArtifactsByContextRequest(context_id=context_id)
         # A run that KFP measured is two artifacts in the context: its Metrics, and our record.
         request.options.max_result_size = min(max(2 * n, 1), _LARGEST_PAGE)
-        request.options.order_by_field.field = pb.ListOperationOptions.OrderByField.CREATE_TIME
+        # By creation time, pages lose artifacts that concurrent writers created out of the order of
+        # their ids: MLMD goes on with "earlier, and of a smaller id".
+        request.options.order_by_field.field = pb.ListOperationOptions.OrderByField.ID
         request.options.order_by_field.is_asc = False
         while True:
             response = self._call("GetArtifactsByContext", request, service.GetArtifactsByContextResponse)

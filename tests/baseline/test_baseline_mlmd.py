@@ -128,6 +128,16 @@ def test_more_poison_than_a_page_hides_no_run(mlmd, key, make_record):
     assert mlmd.latest(key, 1) == [make_record(1)]
 
 
+def test_runs_created_out_of_order_are_all_found(tmp_path, sqlite_uri, key, make_record):
+    # Concurrent writers take their time of creation before their id.
+    with contextlib.closing(open_store(f"mlmd+sqlite://{tmp_path}/mlmd.db")) as store:
+        for number in range(115):
+            store.record(key, make_record(number))
+        with contextlib.closing(sqlite3.connect(tmp_path / "mlmd.db")) as database, database:
+            database.execute("UPDATE Artifact SET create_time_since_epoch = 1000000 + (id * 7) % 50")
+        assert [record.run_id for record in store.history(key)] == [f"run-{n}" for n in range(114, -1, -1)]
+
+
 def test_a_lookup_asks_only_for_contexts_and_their_artifacts(mlmd, key, make_record, monkeypatch):
     mlmd.record(key, make_record(1))
     asked = []
