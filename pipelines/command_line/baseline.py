@@ -68,6 +68,11 @@ def add_parser(subparsers: Subparsers) -> None:
     recording = actions.add_parser("record", help="record a run whose store was down")
     recording.add_argument("run", type=Path, help="the run's folder, or its baseline_record.json")
     recording.add_argument("--store", required=True, help="the store's URI")
+    recording.add_argument(
+        "--link",
+        action="store_true",
+        help="link the run's Metrics artifact too; only in the MLMD of the cluster that measured it",
+    )
     recording.set_defaults(act=_record)
 
     copying = _action(actions, "copy", _copy, "carry runs and promotions into another store")
@@ -170,7 +175,7 @@ def _record(arguments: argparse.Namespace) -> None:
     record = read_record_file(arguments.run)
     with _opened(arguments.store) as store:
         known = store.find(record.key, record.run_id) is not None
-        store.record(record.key, record, record.artifact_id or None)
+        store.record(record.key, record, record.artifact_id if arguments.link else None)
     print(f"{record.run_id} {'was there already' if known else 'recorded'} under {record.key.name}")
 
 

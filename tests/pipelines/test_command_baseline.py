@@ -137,6 +137,17 @@ def test_record_stores_what_a_dead_store_did_not(command, tmp_path, uri):
     assert "was there already" in out
 
 
+def test_record_links_an_artifact_only_when_told_to(command, tmp_path):
+    pytest.importorskip("ml_metadata", reason="MLMD on sqlite needs the ml-metadata wheel")
+    uri = f"mlmd+sqlite://{tmp_path}/mlmd.db"
+    record_run("", make_record(1), tmp_path, artifact_id=7)
+    code, _, err = command("record", tmp_path, "--store", uri, "--link")
+    assert code == 2
+    assert "artifact_id: 7" in err
+    assert command("record", tmp_path, "--store", uri)[0] == 0
+    assert open_store(uri).latest(make_record(1).key)[0].artifact_id == 7
+
+
 def test_copy_carries_a_store_into_another(command, tmp_path, uri, store):
     target = f"file://{tmp_path}/target"
     code, out, _ = command("copy", uri, target)
