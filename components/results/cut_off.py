@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from model_load_test.components.results import columns
 from model_load_test.components.results.checks import Check
+from model_load_test.components.results.report import ToolSummary
+from model_load_test.components.results.rows import no_rows
 
 _TOLERANCE_NS: Final = 50 * 10**6
 """Cut-off requests end up to 12 ms before first start + duration (measured); generously more."""
-_CUT_OFF_TEXTS: Final = (
+CUT_OFF_TEXTS: Final = (
     "use of closed network connection",
     "transport is closing",
     "client connection is closing",
@@ -54,7 +56,7 @@ def split_cut_off(rows: pa.Table, end_reason: str, options: Mapping[str, Any]) -
 def _closed_by_client(rows: pa.Table) -> columns.Bools:
     of_error, errors = columns.texts(rows["error"])
     of_status, statuses = columns.texts(rows["status"])
-    by_client = np.array([any(text in error for text in _CUT_OFF_TEXTS) for error in errors], dtype=np.bool_)
+    by_client = np.array([any(text in error for text in CUT_OFF_TEXTS) for error in errors], dtype=np.bool_)
     status_fits = np.array([status in _CUT_OFF_STATUSES for status in statuses], dtype=np.bool_)
     return by_client[of_error] & status_fits[of_status]
 
@@ -89,3 +91,27 @@ def _ambiguous(count: int, in_flight: int) -> Check:
         consequence="WARNING",
         numbers={"suspects": count, "in_flight": in_flight},
     )
+
+
+def cut_off_of_summary(stated: ToolSummary, end_reason: str, options: Mapping[str, Any]) -> CutOff:
+    """The same of a report without its requests: three of the four signs, the time is not told."""
+    suspects = sum(
+        count or 0 for error, count in stated.errors.items() if any(text in error for text in CUT_OFF_TEXTS)
+    )
+    failed = stated.requests - (stated.ok or 0)
+    in_flight = _most_in_flight(options)
+    rows = no_rows()
+    if end_reason in ("", "normal") or not 0 < suspects <= failed:
+        return CutOff(rows, 0, ())
+    if in_flight is not None and suspects > in_flight:
+        return CutOff(rows, 0, (_ambiguous(suspects, in_flight),))
+    assumed = Check(
+        code="cut-off-assumed",
+        detail=(
+            f"{suspects} requests are taken to be cut off by ghz at its end and set aside; without details their "
+            "time cannot be checked. Run ghz with --duration-stop wait"
+        ),
+        consequence="WARNING",
+        numbers={"suspects": float(suspects)},
+    )
+    return CutOff(rows, suspects, (assumed,))

@@ -18,7 +18,8 @@ import numpy as np
 
 from model_load_test.components.results import columns
 from model_load_test.components.results.checks import Check
-from model_load_test.components.results.cut_off import split_cut_off
+from model_load_test.components.results.cross_check import cross_check
+from model_load_test.components.results.cut_off import cut_off_of_summary, split_cut_off
 from model_load_test.components.results.error_text import REDACTED, normalise, secrets_in
 from model_load_test.components.results.errors import Description, ResultsError
 from model_load_test.components.results.json_documents import (
@@ -54,6 +55,16 @@ _MILLISECONDS: Final = re.compile(rb"\d{1,10}(\.\d{1,6})?")
 END_REASONS: Final = ("normal", "timeout", "cancel")
 _OPTIONS_WITH_TEXT: Final = frozenset({"call", "load-schedule", "concurrency-schedule", "duration-stop"})
 _SECRET_OPTIONS: Final = ("metadata", "data", "binary-data", "metadata-provider")
+
+
+_NO_TIMES: Final = Check(
+    code="no-times",
+    detail=(
+        "ghz's CSV does not say when requests were sent, rounds latencies to 0.01 ms, and requests that ghz cut off "
+        "at its end count as failed: there are no rates. Use ghz -O json"
+    ),
+    consequence="WARNING",
+)
 
 
 class _Detail(msgspec.Struct, gc=False):
@@ -114,15 +125,22 @@ def read_ghz_json(source: Source, worker: int) -> Report:
     has_details = bytes(details[:4]) != b"null"
     if has_details:
         _collect(source.name, text, details, collector)
-    cut = split_cut_off(collector.table(worker), report.endReason, options)
-    told = cut.rows.num_rows + cut.count
+    stated = _stated(source.name, report, secrets)
+    rows = collector.table(worker)
+    complete = _completeness(report.count, rows.num_rows) if has_details else ()
+    differing = cross_check(stated, rows) if has_details and not complete else ()
+    cut = (
+        split_cut_off(rows, report.endReason, options)
+        if has_details
+        else cut_off_of_summary(stated, report.endReason, options)
+    )
     return Report(
         tool="ghz",
         tool_version="",
         rows=cut.rows,
         cut_off=cut.count,
-        checks=(*cut.checks, *(_completeness(report.count, told) if has_details else ())),
-        stated=_stated(source.name, report, secrets),
+        checks=(*complete, *cut.checks, *differing, *_skipped(options)),
+        stated=stated,
         options=_redacted(options, report.endReason),
         kind="ghz JSON",
         has_rows=has_details or report.count == 0,
@@ -141,9 +159,10 @@ def read_ghz_csv(source: Source, worker: int) -> Report:
         if not block.ended:
             checks = (truncated(source.name, block.first_line),)
             break
-        first_line, lines = block.first_line, block.text.split(b"\n")[:-1]
-        if first_line == 1:
-            first_line, lines = 2, lines[1:]
+        first_line, lines = block.first_line, block.text.replace(b"\r\n", b"\n").split(b"\n")[:-1]
+        if first_line == 1:  # an empty line, the header
+            header = lines.index(CSV_HEADER.encode())
+            first_line, lines = header + 2, lines[header + 1 :]
         _collect_csv(source.name, first_line, lines, collector)
     rows = collector.table(worker)
     return Report(tool="ghz", tool_version="", rows=rows, checks=checks, kind="ghz CSV", has_times=False)
@@ -296,6 +315,19 @@ def _completeness(counted: int, told: int) -> tuple[Check, ...]:
     return (Check(code="incomplete", detail=detail, consequence="INVALID", numbers=numbers),)
 
 
+def _skipped(options: dict[str, Any]) -> tuple[Check, ...]:
+    skipped = options.get("skipFirst")
+    if not isinstance(skipped, int) or isinstance(skipped, bool) or skipped <= 0:
+        return ()
+    detail = (
+        f"ghz left the first {skipped} requests out (--skipFirst) but not their time out of its rps, which is too low; "
+        "the rates here are of the requests it kept"
+    )
+    return (
+        Check(code="first-skipped", detail=detail, consequence="INFO", numbers={"skipped": float(skipped)}),
+    )
+
+
 def _stated(file: str, report: _GhzReport, secrets: tuple[str, ...]) -> ToolSummary:
     options = report.options or {}
     statuses = report.statusCodeDistribution or {}
@@ -321,12 +353,13 @@ def _stated(file: str, report: _GhzReport, secrets: tuple[str, ...]) -> ToolSumm
         ok=ok,
         status_counts=statuses,
         errors=_normalised_counts(report.errorDistribution or {}, secrets),
-        ended_at_ns=None,
         duration_ns=round(report.total),
-        mean_ns=report.average if report.count else None,
+        mean_ns=float(report.average) if report.count else None,
         mean_covers="all",
         percentile_ns={
-            point.percentage: point.latency for point in report.latencyDistribution or () if point.latency
+            float(point.percentage): point.latency
+            for point in report.latencyDistribution or ()
+            if point.latency
         },
         min_ns=round(report.fastest) if report.latencyDistribution else None,
         max_ns=round(report.slowest) if report.latencyDistribution else None,
@@ -370,7 +403,7 @@ def _collect_csv(file: str, first_line: int, lines: list[bytes], collector: RowC
     for number, line in enumerate(lines, first_line):
         if not line.strip():
             continue
-        parts = line.rstrip(b"\r").split(b",", 2)
+        parts = line.split(b",", 2)
         if len(parts) != 3 or not _MILLISECONDS.fullmatch(parts[0]):
             raise ResultsError(
                 file,

@@ -50,6 +50,8 @@ class ToolSummary:
     max_ns: int | None = None
     percentiles_cover: Literal["all", "ok"] = "all"
     """Whether failed requests are in the percentiles, min and max."""
+    percentiles_are_estimates: bool = False
+    """Whether the tool estimates or rounds them: vegeta's t-digest, Locust's CSV."""
     response_times_ms: Mapping[int, int] | None = None
     """Locust's rounded buckets: milliseconds to number of requests."""
 
@@ -63,7 +65,7 @@ class Report:
     tool_version: str
     """Empty where the file does not tell, as those of ghz, vegeta and Locust do not."""
     rows: pa.Table
-    """Columns of `table.ROWS_SCHEMA`; empty where only a summary is known (`has_rows`)."""
+    """Columns of `table.ROWS_SCHEMA`, warm-up left out; empty where only a summary is known (`has_rows`)."""
     cut_off: int = 0
     """Requests that the generator itself cut off at its end; they are not rows."""
     checks: tuple[Check, ...] = ()
@@ -81,5 +83,5 @@ class Report:
     """Whether the rows know when they were sent; ghz's CSV does not."""
     metadata: RunMetadata | None = None
     """Of our own results table."""
-    arms: pa.ChunkedArray | None = None
-    """Of our own results table: the arm of each row."""
+    table: pa.Table | None = None
+    """Of our own results table: the rows with arm and block, warm-up included."""

@@ -106,6 +106,11 @@ class RowCollector:
         return self._errors.setdefault(text, len(self._errors))
 
 
+def no_rows() -> pa.Table:
+    """A table of no requests; unlike `Schema.empty_table` without importing pandas."""
+    return RowCollector().table(0)
+
+
 def _joined(parts: Sequence[npt.NDArray[np.generic]], dtype: type[np.generic]) -> npt.NDArray[np.generic]:
     return np.concatenate(parts) if parts else np.zeros(0, dtype)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -37,7 +39,7 @@ class Latencies(msgspec.Struct, frozen=True, omit_defaults=True):
     """The slowest OK request."""
 
 
-class Summary(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What `model-load-test summarize --format json` prints of one file. Unknown is absent, never NaN."""
 
     file: str = ""
@@ -65,7 +67,7 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     duration_seconds: float | None = None
     """From there to the end of the last request: the union window of all workers."""
     offered_rps: float | None = None
-    """The rate asked for where the report tells it, else that of sending: n-1 intervals from first to last."""
+    """The rate asked for where the report tells it, else that of sending: n-1 intervals, first to last."""
     achieved_rps: float | None = None
     """Requests over the window."""
     goodput_rps: float | None = None
@@ -76,8 +78,10 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What is wrong or doubtful, the worst first."""
 
 
-REQUIRED_KEYS = ("requests", "ok", "failed", "cut_off", "status_counts", "errors", "latency_ns", "warnings")
-"""Written even when empty or zero."""
+def to_json_values(summary: Summary) -> dict[str, Any]:
+    """The summary as JSON values; what is unknown is absent."""
+    values: dict[str, Any] = msgspec.to_builtins(summary)
+    return {key: value for key, value in values.items() if value is not None and (key, value) != ("arm", "")}
 
 
 def summarize(
@@ -111,7 +115,7 @@ def summarize(
         failed=requests - succeeded,
         cut_off=cut_off,
         status_counts=_counts(table["status"]),
-        errors=dict(sorted(errors.items(), key=lambda item: -item[1])),
+        errors=dict(sorted(errors.items(), key=_most_first)),
         started_at_ns=started_at_ns,
         duration_seconds=duration_seconds,
         offered_rps=asked_rps if asked_rps is not None else offered_rps,
@@ -119,6 +123,10 @@ def summarize(
         goodput_rps=goodput_rps,
         latency_ns=latencies(latency_ns if succeeded == requests else latency_ns[ok]),
     )
+
+
+def _most_first(counted: tuple[str, int]) -> int:
+    return -counted[1]
 
 
 def begin_ns(table: pa.Table) -> Int64s:

@@ -29,6 +29,7 @@ from model_load_test.components.results.json_documents import (
     decode,
     refuse_duplicate_keys,
 )
+from model_load_test.components.results.phantoms import NO_TARGETS, phantom_check
 from model_load_test.components.results.report import Kind, Report
 from model_load_test.components.results.rows import MAX_LATENCY_NS, RowCollector
 from model_load_test.components.results.source import (
@@ -40,9 +41,6 @@ from model_load_test.components.results.source import (
 )
 from model_load_test.components.results.timestamps import NoTimestamp, unix_ns
 from model_load_test.components.results.truncation import truncated
-
-NO_TARGETS: Final = "no targets to attack"
-"""What vegeta records when a lazy target file runs out: no request was sent."""
 
 _CSV_COLUMNS: Final = (9, 12)
 """12 since vegeta 12.8.0, which added method, url and headers."""
@@ -243,7 +241,7 @@ class _Stream:
             tool="vegeta",
             tool_version="",
             rows=rows,
-            checks=(*checks, *self._attacks.checks(), *_phantoms(self._phantoms)),
+            checks=(*checks, *self._attacks.checks(), *phantom_check(self._phantoms)),
             kind=kind,
         )
 
@@ -253,20 +251,6 @@ def _as_texts(codes: columns.Int64s) -> list[str]:
     if bool((codes == first).all()):
         return [str(first)] * len(codes)
     return [str(code) for code in codes.tolist()]
-
-
-def _phantoms(count: int) -> tuple[Check, ...]:
-    if not count:
-        return ()
-    detail = (
-        f"vegeta ran out of targets and recorded {count} requests it never sent; they are left out. "
-        "Give it more targets, or a shorter duration"
-    )
-    return (
-        Check(
-            code="phantom-records", detail=detail, consequence="WARNING", numbers={"phantoms": float(count)}
-        ),
-    )
 
 
 def read_vegeta_json(source: Source, worker: int) -> Report:
