@@ -68,10 +68,12 @@ def run_load_test(
     from model_load_test.components.gate.stopping import load_stop_rule
     from model_load_test.components.load.preflight import prepare
     from model_load_test.components.load.run import run_load_test as run
+    from model_load_test.components.parameters import whole_numbers
     from model_load_test.components.results.table import write_results
 
+    planned_looks = whole_numbers("looks", looks)
     gate_spec = parse_gate_spec(
-        {"margins": margins, "alpha": alpha, "objectives": objectives, "looks": looks}
+        {"margins": margins, "alpha": alpha, "objectives": objectives, "looks": planned_looks}
     )
     test = prepare(
         candidate_endpoint=candidate_endpoint,
@@ -83,7 +85,7 @@ def run_load_test(
         spec_values={
             "rate_rps": rate_rps,
             "block_seconds": block_seconds,
-            "looks": tuple(looks),
+            "looks": planned_looks,
             "warmup_seconds": warmup_seconds,
             "timeout_seconds": timeout_seconds,
             "connections": connections,

@@ -26,6 +26,7 @@ def generate_payload(
         batch_sizes: Batch sizes to draw from, each equally likely.
         seed: The same seed makes the same requests.
     """
+    from model_load_test.components.parameters import whole_numbers
     from model_load_test.components.payload.make import make_payload
     from model_load_test.components.protocols.endpoint import parse_endpoint
 
@@ -34,7 +35,7 @@ def generate_payload(
         model_name=model_name,
         signature_name=signature_name,
         requests=requests,
-        batch_sizes=batch_sizes,
+        batch_sizes=whole_numbers("batch_sizes", batch_sizes),
         seed=seed,
         out_dir=payload.path,
     )
