@@ -1,0 +1,59 @@
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from model_load_test.components.gate.blocks import ResultsTableError
+from model_load_test.components.gate.calibration import noise_floor, visible_effects
+from model_load_test.components.gate.judge import judge
+from model_load_test.components.gate.spec import GateSpec, parse_gate_spec
+
+MakeTable = Callable[..., pa.Table]
+
+
+def test_the_floor_is_the_scatter_of_a_whole_run(make_table: MakeTable) -> None:
+    def logged(seed: int) -> float:
+        ratio = judge(make_table(pairs=30, seed=seed), GateSpec()).metrics["p50"].ratio
+        assert ratio is not None
+        return float(np.log(ratio))
+
+    scatter = np.std([logged(seed) for seed in range(30)])
+    floors = [noise_floor(make_table(pairs=30, seed=seed), GateSpec())["p50"] for seed in range(100, 110)]
+    assert np.mean(floors) == pytest.approx(scatter, rel=0.4)
+
+
+def test_the_luck_of_a_deployment_raises_the_floor(make_table: MakeTable) -> None:
+    assert noise_floor(make_table(ratio=1.04), GateSpec())["p50"] == pytest.approx(0.04, abs=0.01)
+
+
+def test_the_floor_can_be_given_back_to_the_gate(make_table: MakeTable) -> None:
+    floors = noise_floor(make_table(), GateSpec())
+    assert set(floors) == {"mean", "p50", "p95", "p99", "errors", "goodput"}
+    parse_gate_spec({"noise_floor": floors})
+
+
+def test_more_pairs_see_smaller_effects(make_table: MakeTable) -> None:
+    table = make_table(pairs=60)
+    small, large = visible_effects(table, GateSpec(), (15, 60))
+    assert (small.pairs, large.pairs) == (15, 60)
+    assert small.fails["p50"] > large.fails["p50"] > 0.05
+    assert large.passes["p50"]
+    assert not small.passes["errors"]
+
+
+def test_the_visible_effect_is_visible(make_table: MakeTable) -> None:
+    (effects,) = visible_effects(make_table(pairs=60), GateSpec(), (15,))
+    slower = 1 + min(effects.fails[name] for name in ("mean", "p50"))
+    failed = [
+        judge(make_table(pairs=15, ratio=slower, seed=seed), GateSpec()).verdict == "FAIL"
+        for seed in range(40, 70)
+    ]
+    assert np.mean(failed) >= 0.6
+
+
+def test_one_arm_or_few_pairs_are_refused(make_table: MakeTable) -> None:
+    with pytest.raises(ResultsTableError, match="two identical servers"):
+        noise_floor(make_table(arms=("candidate",)), GateSpec())
+    with pytest.raises(ResultsTableError, match="at least 15"):
+        noise_floor(make_table(pairs=10), GateSpec())

@@ -1,0 +1,28 @@
+import pytest
+
+from model_load_test.components.gate.policy import may_continue
+from model_load_test.components.gate.spec import parse_gate_spec
+from model_load_test.components.gate.verdict import Outcome, Verdict
+
+
+@pytest.mark.parametrize(
+    ("outcome", "values", "continues"),
+    [
+        ("PASS", {"on_inconclusive": "fail", "on_no_baseline": "fail"}, True),
+        ("FAIL", {"on_inconclusive": "pass", "on_no_baseline": "pass"}, False),
+        ("INVALID", {"on_inconclusive": "pass", "on_no_baseline": "pass"}, False),
+        ("INCONCLUSIVE", {}, False),
+        ("INCONCLUSIVE", {"on_inconclusive": "warn"}, True),
+        ("INCONCLUSIVE", {"on_inconclusive": "pass"}, True),
+        ("NO_BASELINE", {}, True),
+        ("NO_BASELINE", {"on_no_baseline": "fail"}, False),
+    ],
+)
+def test_policies(outcome: Outcome, values: dict[str, str], continues: bool) -> None:
+    verdict = Verdict(outcome, ("The first reason.", "Another."))
+    goes_on, line = may_continue(verdict, parse_gate_spec(values))
+    assert goes_on is continues
+    assert outcome in line
+    assert "The first reason." in line
+    assert "\n" not in line
+    assert ("WARNING" in line) == ("warn" in values.values() or (outcome == "NO_BASELINE" and not values))
