@@ -80,7 +80,9 @@ class FileStore:
 
     def latest(self, key: BaselineKey, n: int = 20) -> list[Record]:
         """See `BaselineStore.latest`."""
-        return list(islice(self._records(key, (_PASSING,)), n))
+        # Writers of one run that disagree on its verdict leave an entry each; its file has the last word.
+        passing = (record for record in self._records(key, (_PASSING,)) if record.passing)
+        return list(islice(passing, n))
 
     def history(self, key: BaselineKey, n: int | None = None) -> list[Record]:
         """See `BaselineStore.history`."""
@@ -162,8 +164,8 @@ class FileStore:
 
     def _entries(self, key: BaselineKey) -> Iterator[tuple[str, str]]:
         index = f"{self._folder(key)}/index"
-        for day in self._names(index, newest_first=True):
-            for name in self._names(f"{index}/{day}", newest_first=True):
+        for day in self._names(index):
+            for name in self._names(f"{index}/{day}"):
                 parts = name.split("-")
                 if len(parts) == 3:
                     yield parts[1], parts[2]
@@ -173,7 +175,7 @@ class FileStore:
     def _promotions(self, key: BaselineKey) -> dict[str, int]:
         """Time of the last promotion by run, the newest first."""
         times: dict[str, int] = {}
-        for name in self._names(f"{self._folder(key)}/promotions", newest_first=True):
+        for name in self._names(f"{self._folder(key)}/promotions"):
             at_ns, _, run = name.partition("-")
             if at_ns.isdecimal() and run:
                 times.setdefault(run, int(at_ns))
@@ -213,13 +215,14 @@ class FileStore:
             if isinstance(content, bytes)
         }
 
-    def _names(self, folder: str, *, newest_first: bool) -> list[str]:
+    def _names(self, folder: str) -> list[str]:
+        """The names in a folder, the newest first: all of them begin with a time."""
         try:
             paths = self._guarded(self._files.ls, folder, detail=False)
         except FileNotFoundError:
             return []
         names = (posixpath.basename(path.rstrip("/")) for path in paths)
-        return sorted((name for name in names if not name.startswith(".")), reverse=newest_first)
+        return sorted((name for name in names if not name.startswith(".")), reverse=True)
 
     def _write(self, path: str, content: bytes) -> None:
         if not self._local:

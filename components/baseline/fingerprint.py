@@ -7,7 +7,7 @@ import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast, get_args
 
 import msgspec
 
@@ -114,7 +114,7 @@ def explain_spec_difference(one: Mapping[str, Any], other: Mapping[str, Any]) ->
 
 
 def collect_fingerprint(
-    server_kind: ServerKind,
+    server_kind: str,
     *,
     server_image: str = "",
     server_flags: Sequence[str] = (),
@@ -132,7 +132,7 @@ def collect_fingerprint(
     - `MODEL_LOAD_TEST_ACCELERATOR`, `MODEL_LOAD_TEST_SERVER_IMAGE`.
 
     Args:
-        server_kind: What answered the requests.
+        server_kind: What answered the requests, one of `ServerKind`.
         server_image: Image reference with digest; the environment's when empty.
         server_flags: The server's flags, in any order.
         replicas: Server replicas behind the endpoint.
@@ -141,11 +141,14 @@ def collect_fingerprint(
         environment: Instead of the process's own, for tests.
 
     Raises:
-        InputError: `MODEL_LOAD_TEST_CPU_LIMIT` is not a positive whole number.
+        InputError: The server kind is unknown, or `MODEL_LOAD_TEST_CPU_LIMIT` is not a positive whole
+            number.
     """
+    if server_kind not in get_args(ServerKind):
+        raise InputError("server_kind", server_kind, f"use one of {', '.join(get_args(ServerKind))}")
     known = os.environ if environment is None else environment
     return Fingerprint(
-        server_kind=server_kind,
+        server_kind=cast(ServerKind, server_kind),
         server_image=server_image or known.get("MODEL_LOAD_TEST_SERVER_IMAGE", ""),
         server_flags=tuple(sorted(server_flags)),
         replicas=replicas,

@@ -98,6 +98,11 @@ def test_a_pod_is_told_what_it_cannot_see():
     assert fingerprint.server_image == "tensorflow/serving@sha256:cd"
 
 
+def test_an_unknown_server_kind_is_refused():
+    with pytest.raises(InputError, match="server_kind"):
+        collect_fingerprint("apache", environment={})
+
+
 @pytest.mark.parametrize("limit", ["0", "-1", "2.5", "four", "²"])
 def test_a_wrong_cpu_limit_is_refused(limit):
     with pytest.raises(InputError, match="MODEL_LOAD_TEST_CPU_LIMIT"):

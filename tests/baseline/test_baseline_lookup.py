@@ -265,6 +265,13 @@ def test_a_writer_that_died_before_its_index_entry_is_mended_by_a_retry(tmp_path
     assert len(find_baseline(uri, key).history) == 1
 
 
+def test_an_entry_that_belies_its_record_is_no_baseline(tmp_path, uri, key, fill):
+    fill(1, verdict="FAIL")
+    entry = next((tmp_path / "baselines").glob("mlt1/*/*/*/index/*/*"))
+    entry.rename(entry.with_name(entry.name.replace("-other-", "-pass-")))
+    assert find_baseline(uri, key).history == ()
+
+
 def test_half_written_files_are_not_seen(tmp_path, uri, key, fill):
     fill(1)
     entry = next((tmp_path / "baselines").glob("mlt1/*/*/*/index/*/*"))
