@@ -16,7 +16,7 @@ PASSING_VERDICTS: Final = ("PASS", "NO_BASELINE")
 """Verdicts that make a run a baseline: it passed, or it was the first of its key."""
 
 LARGEST_RECORD_BYTES: Final = 64 * 1024
-"""MLMD on MySQL keeps a property in a MEDIUMTEXT; a record needs a few kilobytes."""
+"""A record needs a few kilobytes; what is larger was not written by us, or does not belong in one."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
