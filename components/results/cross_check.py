@@ -67,7 +67,10 @@ def _percentile_differences(stated: ToolSummary, latency_ns: Int64s) -> Iterator
 def _differs(figure: str, told: float, own: float) -> Check:
     return Check(
         code="differs-from-tool",
-        detail=f"The tool's own summary says {told:.12g} for {figure}, its requests give {own:.12g}; the latter counts",
+        detail=(
+            f"The tool's own summary says {told:.12g} for {figure}, its requests give {own:.12g}; "
+            "the latter counts"
+        ),
         consequence="WARNING",
         numbers={"tool": float(told), "rows": float(own)},
     )

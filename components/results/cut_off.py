@@ -108,8 +108,8 @@ def cut_off_of_summary(stated: ToolSummary, end_reason: str, options: Mapping[st
     assumed = Check(
         code="cut-off-assumed",
         detail=(
-            f"{suspects} requests are taken to be cut off by ghz at its end and set aside; without details their "
-            "time cannot be checked. Run ghz with --duration-stop wait"
+            f"{suspects} requests are taken to be cut off by ghz at its end and set aside; without details "
+            "their time cannot be checked. Run ghz with --duration-stop wait"
         ),
         consequence="WARNING",
         numbers={"suspects": float(suspects)},

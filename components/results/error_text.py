@@ -17,8 +17,9 @@ _REPLACEMENTS: Final = (
     (re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s\"'<>\\]+"), "<url>"),
     (
         re.compile(
-            r"(?i)\b(authorization|proxy-authorization|cookie|set-cookie|x-api-key|api[-_ ]?key|access[-_ ]?key|"
-            r"password|passwd|secret|token|credentials?)(\"?'?\s*[:=]\s*)(?:(?:bearer|basic)\s+)?\S+"
+            r"(?i)\b(authorization|proxy-authorization|cookie|set-cookie|x-api-key|api[-_ ]?key|"
+            r"access[-_ ]?key|password|passwd|secret|token|credentials?)"
+            r"(\"?'?\s*[:=]\s*)(?:(?:bearer|basic)\s+)?\S+"
         ),
         rf"\1\2{REDACTED}",
     ),

@@ -60,8 +60,8 @@ _SECRET_OPTIONS: Final = ("metadata", "data", "binary-data", "metadata-provider"
 _NO_TIMES: Final = Check(
     code="no-times",
     detail=(
-        "ghz's CSV does not say when requests were sent, rounds latencies to 0.01 ms, and requests that ghz cut off "
-        "at its end count as failed: there are no rates. Use ghz -O json"
+        "ghz's CSV does not say when requests were sent, rounds latencies to 0.01 ms, and requests that "
+        "ghz cut off at its end count as failed: there are no rates. Use ghz -O json"
     ),
     consequence="WARNING",
 )
@@ -161,7 +161,7 @@ def read_ghz_csv(source: Source, worker: int) -> Report:
             break
         first_line, lines = block.first_line, block.text.replace(b"\r\n", b"\n").split(b"\n")[:-1]
         if first_line == 1:  # an empty line, the header
-            header = lines.index(CSV_HEADER.encode())
+            header = _header(source.name, lines)
             first_line, lines = header + 2, lines[header + 1 :]
         _collect_csv(source.name, first_line, lines, collector)
     rows = collector.table(worker)
@@ -256,7 +256,7 @@ def _add(file: str, first: int, read: list[_Detail], collector: RowCollector) ->
         raise ResultsError(
             file,
             f"details[{first + error.index}].timestamp",
-            Description("no time of the years 1678 to 2261 with a zone"),
+            Description("no time of the years 1970 to 2261 with a zone"),
             "give the report as ghz wrote it",
             "out-of-range",
         ) from None
@@ -307,11 +307,14 @@ def _completeness(counted: int, told: int) -> tuple[Check, ...]:
     numbers = {"counted": float(counted), "rows": float(told)}
     if told == MOST_DETAILS and counted > told:
         detail = (
-            f"ghz counted {counted} requests and kept the details of the first {told}; all figures are of these. "
-            "Run it several times for fewer requests each"
+            f"ghz counted {counted} requests and kept the details of the first {told}; all figures are of "
+            "these. Run it several times for fewer requests each"
         )
         return (Check(code="details-capped", detail=detail, consequence="WARNING", numbers=numbers),)
-    detail = f"ghz counted {counted} requests but the report holds {told}. Give the report as ghz wrote it, or repeat the run"
+    detail = (
+        f"ghz counted {counted} requests but the report holds {told}. "
+        "Give the report as ghz wrote it, or repeat the run"
+    )
     return (Check(code="incomplete", detail=detail, consequence="INVALID", numbers=numbers),)
 
 
@@ -320,8 +323,8 @@ def _skipped(options: dict[str, Any]) -> tuple[Check, ...]:
     if not isinstance(skipped, int) or isinstance(skipped, bool) or skipped <= 0:
         return ()
     detail = (
-        f"ghz left the first {skipped} requests out (--skipFirst) but not their time out of its rps, which is too low; "
-        "the rates here are of the requests it kept"
+        f"ghz left the first {skipped} requests out (--skipFirst) but not their time out of its rps, "
+        "which is too low; the rates here are of the requests it kept"
     )
     return (
         Check(code="first-skipped", detail=detail, consequence="INFO", numbers={"skipped": float(skipped)}),
@@ -386,7 +389,7 @@ def _secrets(options: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _redacted(options: dict[str, Any], end_reason: str) -> dict[str, Any]:
-    """The options that are numbers, switches or harmless words; of the secret ones only that they were given."""
+    """Options that are numbers, switches or harmless words; of the secret ones only that they were given."""
     kept: dict[str, Any] = {"endReason": end_reason} if end_reason in END_REASONS else {}
     for option, value in options.items():
         if option in _SECRET_OPTIONS:
@@ -396,6 +399,19 @@ def _redacted(options: dict[str, Any], end_reason: str) -> dict[str, Any]:
         ):
             kept[option] = value
     return kept
+
+
+def _header(file: str, lines: list[bytes]) -> int:
+    for index, line in enumerate(lines):
+        if line.strip() == CSV_HEADER.encode():
+            return index
+    raise ResultsError(
+        file,
+        "line 1",
+        Description(f"no line {CSV_HEADER}"),
+        "give the file as ghz -O csv wrote it",
+        "malformed",
+    )
 
 
 def _collect_csv(file: str, first_line: int, lines: list[bytes], collector: RowCollector) -> None:

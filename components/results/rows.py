@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -111,9 +111,9 @@ def no_rows() -> pa.Table:
     return RowCollector().table(0)
 
 
-def _joined(parts: Sequence[npt.NDArray[np.generic]], dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+def _joined(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArray[Any]:
     return np.concatenate(parts) if parts else np.zeros(0, dtype)
 
 
-def _bytes_column(parts: Sequence[Int64s], count: int) -> pa.Array:
+def _bytes_column(parts: Sequence[Int64s], count: int) -> pa.Array[Any]:
     return columns.integers(_joined(parts, np.int64), pa.int64()) if parts else pa.nulls(count, pa.int64())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import mmap
 import sys
 import zlib
@@ -53,9 +54,9 @@ class Source:
                 self.name, "", Description(error.strerror or "unreadable"), "check the path", "unreadable"
             ) from None
         self.is_compressed = raw_head.startswith(_GZIP_MAGIC)
-        self._stream: IO[bytes]
+        self._stream: IO[bytes] | gzip.GzipFile
         if self.is_compressed:
-            self._stream = gzip.GzipFile(fileobj=_Rejoined(raw_head, self._raw), mode="rb")  # type: ignore[arg-type]  # reads only
+            self._stream = gzip.GzipFile(fileobj=_Rejoined(raw_head, self._raw), mode="rb")
             self.head = self._read(HEAD_BYTES)
         else:
             self._stream = self._raw
@@ -141,10 +142,11 @@ def _too_large(file: str, limit: int, position: str = "") -> ResultsError:
     )
 
 
-class _Rejoined:
+class _Rejoined(io.RawIOBase):
     """A stream whose first bytes were already read."""
 
     def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        super().__init__()
         self._head = head
         self._rest = rest
 
@@ -155,7 +157,7 @@ class _Rejoined:
         return taken
 
 
-def _read_fully(stream: IO[bytes], size: int) -> bytes:
+def _read_fully(stream: IO[bytes] | gzip.GzipFile, size: int) -> bytes:
     """Up to `size` bytes; fewer only at the end, also from a pipe."""
     parts = b""
     while len(parts) < size:

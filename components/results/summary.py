@@ -115,7 +115,7 @@ def summarize(
         failed=requests - succeeded,
         cut_off=cut_off,
         status_counts=_counts(table["status"]),
-        errors=dict(sorted(errors.items(), key=_most_first)),
+        errors={text: errors[text] for text in sorted(errors, key=lambda text: -errors[text])},
         started_at_ns=started_at_ns,
         duration_seconds=duration_seconds,
         offered_rps=asked_rps if asked_rps is not None else offered_rps,
@@ -123,10 +123,6 @@ def summarize(
         goodput_rps=goodput_rps,
         latency_ns=latencies(latency_ns if succeeded == requests else latency_ns[ok]),
     )
-
-
-def _most_first(counted: tuple[str, int]) -> int:
-    return -counted[1]
 
 
 def begin_ns(table: pa.Table) -> Int64s:
@@ -156,7 +152,7 @@ def latencies(latency_ns: Int64s) -> Latencies:
     )
 
 
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+def _counts(column: pa.ChunkedArray[Any]) -> dict[str, int]:
     indices, words = columns.texts(column)
     counts = np.bincount(indices, minlength=len(words)).tolist()
     return {word: count for word, count in zip(words, counts, strict=True) if count}

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import msgspec
 import numpy as np
@@ -194,7 +194,7 @@ def _check_sending(blocks: columns.Int32s, load_spec: Mapping[str, Any]) -> list
     rate_rps, block_seconds = load_spec.get("rate_rps"), load_spec.get("block_seconds")
     if not (_is_number(rate_rps) and _is_number(block_seconds) and rate_rps and block_seconds):
         return []
-    seconds = len(np.unique(blocks)) * float(block_seconds)
+    seconds = len(columns.distinct(blocks)) * float(block_seconds)
     return _saturation(float(rate_rps), len(blocks) / seconds)
 
 
@@ -210,8 +210,8 @@ def _saturation(asked_rps: float, sent_rps: float) -> list[Check]:
     if share >= SLIGHTLY_SATURATED_SHARE:
         return []
     detail = (
-        f"The generator was asked for {asked_rps:.1f} requests/s and sent {sent_rps:.1f} ({share:.0%}): it was "
-        "the limit, not the server alone. Lower the rate, or give the generator more workers or CPU"
+        f"The generator was asked for {asked_rps:.1f} requests/s and sent {sent_rps:.1f} ({share:.0%}): "
+        "it was the limit, not the server alone. Lower the rate, or give the generator more workers or CPU"
     )
     return [
         Check(
@@ -232,14 +232,15 @@ def _check_in_flight(sent_at_ns: Int64s, latency_ns: Int64s, load: Load) -> list
     numbers = {"in_flight": float(open_requests.most), "share": open_requests.share_at_most, "little": little}
     if load.workers and little >= LITTLE_SHARE * load.workers:
         detail = (
-            f"On average {little:.1f} of {load.workers} workers were waiting for an answer: the load was what the "
-            "server let through, not what a schedule asked for. Use more workers, or an open loop (ghz --async)"
+            f"On average {little:.1f} of {load.workers} workers were waiting for an answer: the load was "
+            "what the server let through, not what a schedule asked for. Use more workers, or ghz --async"
         )
         numbers["workers"] = float(load.workers)
     elif open_requests.share_at_most >= BUSY_SHARE:
         detail = (
-            f"{open_requests.most} requests were in flight for {open_requests.share_at_most:.0%} of the time, never "
-            "more: the generator was at its number of workers. Raise it (vegeta -max-workers), or lower the rate"
+            f"{open_requests.most} requests were in flight for {open_requests.share_at_most:.0%} of the "
+            "time, never more: the generator was at its number of workers. Raise it (vegeta -max-workers), "
+            "or lower the rate"
         )
     else:
         return []
@@ -285,7 +286,7 @@ def _check_clock(sent_at_ns: Int64s, latency_ns: Int64s, workers: columns.Int32s
     found: list[Check] = []
     slowest_ns = int(latency_ns.max())
     back_ns = gap_ns = 0
-    for worker in np.unique(workers):
+    for worker in columns.distinct(workers):
         own = workers == worker
         ended_at_ns = (sent_at_ns + latency_ns)[own]
         back_ns = max(back_ns, int((np.maximum.accumulate(ended_at_ns) - ended_at_ns).max()))
@@ -314,7 +315,7 @@ def _clock(code: str, consequence: Any, nanoseconds: int, slowest_ns: int) -> Ch
 
 
 def _check_workers(sent_at_ns: Int64s, latency_ns: Int64s, workers: columns.Int32s) -> list[Check]:
-    numbers = np.unique(workers)
+    numbers = columns.distinct(workers)
     if len(numbers) < 2:
         return []
     first = np.array([int(sent_at_ns[workers == worker].min()) for worker in numbers])
@@ -325,8 +326,8 @@ def _check_workers(sent_at_ns: Int64s, latency_ns: Int64s, workers: columns.Int3
     window_ns = int(last.max()) - int(first.min())
     if overlap_ns <= 0:
         detail = (
-            f"The workers did not load at the same time: the last began {-overlap_ns / 1e9:.3f} s after the first "
-            "had ended. Judge them as separate runs"
+            f"The workers did not load at the same time: the last began {-overlap_ns / 1e9:.3f} s after "
+            "the first had ended. Judge them as separate runs"
         )
         found.append(
             Check(
@@ -338,8 +339,8 @@ def _check_workers(sent_at_ns: Int64s, latency_ns: Int64s, workers: columns.Int3
         )
     elif skew_ns > _SKEW_SHARE * window_ns:
         detail = (
-            f"The workers began {skew_ns / 1e9:.3f} s apart in a run of {window_ns / 1e9:.3f} s: for that time the "
-            "load was lower. Start them together"
+            f"The workers began {skew_ns / 1e9:.3f} s apart in a run of {window_ns / 1e9:.3f} s: for that "
+            "time the load was lower. Start them together"
         )
         found.append(
             Check(
@@ -353,25 +354,18 @@ def _check_workers(sent_at_ns: Int64s, latency_ns: Int64s, workers: columns.Int3
 
 
 def _check_duplicates(sent_at_ns: Int64s, latency_ns: Int64s, workers: columns.Int32s) -> list[Check]:
-    """Two clients do not send at the same nanosecond and wait equally long, over and over."""
-    requests = np.stack((sent_at_ns, latency_ns), axis=1)
-    distinct = len(np.unique(requests.view([("sent", np.int64), ("latency", np.int64)])))
-    within = sum(
-        int(np.count_nonzero(workers == worker))
-        - len(np.unique(requests[workers == worker].view([("sent", np.int64), ("latency", np.int64)])))
-        for worker in np.unique(workers)
-    )
-    twice = len(requests) - distinct - within
-    if twice <= 0:
+    """Two clients do not send at the same nanosecond and wait equally long."""
+    order = np.lexsort((workers, latency_ns, sent_at_ns))
+    sent_at_ns, latency_ns, workers = sent_at_ns[order], latency_ns[order], workers[order]
+    same = (np.diff(sent_at_ns) == 0) & (np.diff(latency_ns) == 0) & (workers[1:] != workers[:-1])
+    twice = int(np.count_nonzero(same))
+    if not twice:
         return []
     detail = (
         f"{twice} requests are in the files of two workers: one worker was given twice. Give each file once"
     )
-    return [
-        Check(
-            code="duplicate-worker", detail=detail, consequence="INVALID", numbers={"repeated": float(twice)}
-        )
-    ]
+    numbers = {"repeated": float(twice)}
+    return [Check(code="duplicate-worker", detail=detail, consequence="INVALID", numbers=numbers)]
 
 
 def _check_host(host: Mapping[str, Any]) -> list[Check]:
@@ -403,8 +397,8 @@ def _check_options(report: Report) -> list[Check]:
     elif report.kind == "ghz JSON" and options.get("async") is not True:
         workers = options.get("concurrency", "its")
         detail = (
-            f"ghz ran a closed loop: each of {workers} workers waits for its answer before it sends again, so a slow "
-            "server is offered less load and the wait is in no latency. Use --async --rps for an open loop"
+            f"ghz ran a closed loop: each of {workers} workers waits for its answer before it sends again, "
+            "so a slow server is offered less load and the wait is in no latency. Use --async --rps"
         )
         found.append(Check(code="closed-loop", detail=detail, consequence="INFO"))
     return found
@@ -414,5 +408,5 @@ def _varies(options: Mapping[str, Any]) -> bool:
     return any(options.get(key, "const") != "const" for key in ("load-schedule", "concurrency-schedule"))
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Final
 
@@ -123,8 +124,8 @@ def _missing(missing: int, count: int) -> tuple[Check, ...]:
     if not missing:
         return ()
     detail = (
-        f"{missing} of {count + missing} requests are missing from the stream: its sequence numbers have gaps. "
-        "Copy the whole file, or repeat the run"
+        f"{missing} of {count + missing} requests are missing from the stream: its sequence numbers have "
+        "gaps. Copy the whole file, or repeat the run"
     )
     numbers = {"missing": float(missing), "requests": float(count)}
     return (Check(code="incomplete", detail=detail, consequence="INVALID", numbers=numbers),)
@@ -171,7 +172,7 @@ class _Stream:
             raise ResultsError(
                 self._file,
                 f"line {first_line + error.index}, timestamp",
-                Description("no time of the years 1678 to 2261 with a zone"),
+                Description("no time of the years 1970 to 2261 with a zone"),
                 "give the stream as vegeta wrote it",
                 "out-of-range",
             ) from None
@@ -286,7 +287,7 @@ def read_vegeta_gob(source: Source, worker: int) -> Report:
         feeder = threading.Thread(target=_feed, args=(source, process.stdin), daemon=True)
         feeder.start()
         try:
-            blocks = line_blocks(iter(lambda: process.stdout.read(BLOCK_BYTES), b""), source.name)
+            blocks = line_blocks(iter(partial(process.stdout.read, BLOCK_BYTES), b""), source.name)
             report = _read_json_lines(source.name, blocks, worker, "vegeta results gob")
         except BaseException:
             process.kill()
@@ -498,8 +499,9 @@ def _has_no_key_twice(text: bytes, records: list[_Record]) -> bool:
     """Twelve keys and three texts make 30 quotes: none is left for a key given twice."""
     inside = b"".join([part for r in records for part in (r.headers, r.body, r.method, r.url)])
     expected = _QUOTES_OF_A_RECORD * len(records) + _quotes(inside)
-    if any([record.error for record in records]):
-        expected += sum([record.error.count('"') for record in records])
+    errors = [record.error for record in records]
+    if any(errors):
+        expected += "".join(errors).count('"')
     return _quotes(text) == expected and b"\\u0022" not in text
 
 

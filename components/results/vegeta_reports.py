@@ -82,7 +82,7 @@ def read_vegeta_report(source: Source, worker: int) -> Report:
         raise ResultsError(
             source.name,
             ("earliest", "latest", "end")[error.index],
-            Description("no time of the years 1678 to 2261 with a zone"),
+            Description("no time of the years 1970 to 2261 with a zone"),
             "give the report as vegeta wrote it",
             "out-of-range",
         ) from None

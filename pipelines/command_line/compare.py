@@ -28,10 +28,10 @@ def add_parser(subparsers: Any) -> None:
         "compare",
         help="the difference between two reports, with its uncertainty where one is known",
         description=(
-            "Prints B - A for each latency of the OK requests of two reports, such as of runs with and without an "
-            "extra hop. Where both tell their requests there is a 95 % interval of what the spread within the runs "
-            "explains; two runs one after the other also differ by their time, which no interval knows. For a "
-            "decision run both servers together: load_test_gate."
+            "Prints B - A for each latency of the OK requests of two reports, such as with and without "
+            "an extra hop. Where both tell their requests there is a 95 %% interval of what the spread "
+            "within the runs explains; two runs one after the other also differ by their time, which no "
+            "interval knows. For a decision run both servers together: load_test_gate."
         ),
     )
     parser.add_argument("a", metavar="A", help="a report, plain or gzip")

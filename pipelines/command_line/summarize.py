@@ -26,8 +26,8 @@ def add_parser(subparsers: Any) -> None:
         "summarize",
         help="what a generator's report or our results table says, told the truth about",
         description=(
-            "Reads reports of ghz, vegeta and Locust, vegeta's results and results.parquet, plain or gzip, and "
-            "prints one summary each. Exit code 2 if a file is refused; the others are still printed."
+            "Reads reports of ghz, vegeta and Locust, streams of vegeta and results.parquet, plain or gzip, "
+            "and prints one summary each. Exit code 2 if a file is refused; the others are still printed."
         ),
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="a report; - is standard input")
