@@ -39,6 +39,7 @@ RULES: dict[str, Callable[[Trial], Decision]] = {
     "together, Mann-Whitney p < 0.05": rules.mann_whitney,
     "together, Kayenta's judge on 1 s points": rules.kayenta,
     "together, reference sketch": rules.reference_sketch,
+    "this gate, only 20 earlier runs": rules.our_gate_by_history,
     FIVE: lambda trial: rules.our_gate(trial, FIVE_LOOKS),
     OURS: lambda trial: rules.our_gate(trial, GateSpec()),
 }
@@ -238,6 +239,7 @@ def curves(found: dict[str, dict[str, Rates]]) -> dict[str, list[tuple[float, fl
             (effects[cell], by_cell[cell].share("FAIL"), *by_cell[cell].interval("FAIL")) for cell in effects
         ]
         for rule, by_cell in found.items()
+        if rule != FIVE
     }
 
 

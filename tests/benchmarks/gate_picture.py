@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 
 WIDTH, HEIGHT = 860, 400
-LEFT, RIGHT, TOP, BOTTOM = 62, 320, 44, 52
+LEFT, RIGHT, TOP, BOTTOM = 62, 320, 58, 52
 EFFECTS = (0, 2, 3, 5, 7, 10, 20)
-COLOURS = ("#9aa0a6", "#b07aa1", "#76b7b2", "#edc948", "#e15759", "#59a14f", "#f28e2b")
+COLOURS = ("#9aa0a6", "#b07aa1", "#76b7b2", "#edc948", "#e15759", "#59a14f", "#f28e2b", "#8fb4f0")
 OURS_COLOUR = "#1f5fd0"
 
 
@@ -39,7 +39,7 @@ def picture(curves: dict[str, list[tuple[float, float, float, float]]]) -> str:
             f'<polyline points="{_points([(e, share) for e, share, _, _ in points])}" fill="none" '
             f'stroke="{colour}" stroke-width="{3.2 if ours else 1.8}" stroke-linejoin="round"/>'
         )
-        ends.append((number, name, colour, ours))
+        ends.append((name, colour, ours))
     parts += [_legend(place, *end) for place, end in enumerate(reversed(ends))]
     return "\n".join([*parts, "</svg>", ""])
 
@@ -59,7 +59,7 @@ def _points(values: list[tuple[float, float]]) -> str:
 def _shaded() -> str:
     return (
         f'<rect x="{_x(0):.1f}" y="{_y(1):.1f}" width="{_x(5) - _x(0):.1f}" height="{_y(0) - _y(1):.1f}" '
-        f'fill="#e8f0e8"/><text x="{_x(2.5):.1f}" y="{_y(1) + 16:.1f}" text-anchor="middle" fill="#4a6b4a">'
+        f'fill="#e8f0e8"/><text x="{_x(2.5):.1f}" y="{_y(1) - 6:.1f}" text-anchor="middle" fill="#4a6b4a">'
         "allowed</text>"
     )
 
@@ -84,7 +84,7 @@ def _axes() -> list[str]:
     return parts
 
 
-def _legend(place: int, _number: int, name: str, colour: str, ours: bool) -> str:
+def _legend(place: int, name: str, colour: str, ours: bool) -> str:
     x, y = WIDTH - RIGHT + 22, TOP + 12 + 24 * place
     weight = ' font-weight="600"' if ours else ""
     return (

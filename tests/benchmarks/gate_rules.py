@@ -13,7 +13,8 @@ import numpy as np
 from gate_trials import PAIRS, Trial
 from scipy import stats
 
-from model_load_test.components.gate.spec import GateSpec
+from model_load_test.components.gate.judge import judge
+from model_load_test.components.gate.spec import GateSpec, parse_gate_spec
 from model_load_test.components.gate.stopping import stop_rule
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -35,6 +36,13 @@ def our_gate(trial: Trial, spec: GateSpec) -> Decision:
         if verdict.verdict != "INCONCLUSIVE":
             return Decision(verdict.verdict, look)
     return Decision("INCONCLUSIVE", spec.looks[-1])
+
+
+def our_gate_by_history(trial: Trial) -> Decision:
+    """Our gate without a baseline arm, against 20 earlier runs."""
+    spec = parse_gate_spec({"margins": {"errors": None, "goodput": None}})
+    verdict = judge(trial.table(PAIRS, arms_measured=1), spec, history=trial.history)
+    return Decision(verdict.verdict, PAIRS)
 
 
 def reference_sketch(trial: Trial) -> Decision:

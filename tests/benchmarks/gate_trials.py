@@ -15,6 +15,7 @@ import pyarrow as pa
 
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "gate-traces"
 PAIRS = 60
+EARLIER_RUNS = 20
 SERVERS = ("a1", "a2", "b0", "b2", "b5", "b10", "b20", "bt")
 
 
@@ -29,15 +30,17 @@ class Trial:
     """The baseline measured at an earlier time, for rules that compare with a stored run."""
     after: list[np.ndarray] = field(default_factory=list)
     """The candidate measured after the baseline, for rules that measure one after the other."""
+    history: tuple[dict[str, float], ...] = ()
+    """What 20 earlier runs of the baseline measured."""
     failed: tuple[np.ndarray, np.ndarray] | None = None
     """Failure marks of all rows of candidate and baseline, in the order of their blocks."""
     cluster: int = 0
     """Trials of one cluster share data: they are resampled together."""
 
-    def table(self, pairs: int) -> pa.Table:
-        """The first `pairs` pairs as a results table."""
+    def table(self, pairs: int, arms_measured: int = 2) -> pa.Table:
+        """The first `pairs` pairs as a results table; of one arm, only the candidate's."""
         arms, blocks, latencies, ok, sent = [], [], [], [], []
-        for code, measured in enumerate((self.candidate, self.baseline)):
+        for code, measured in enumerate((self.candidate, self.baseline)[:arms_measured]):
             counts = np.array([block.size for block in measured[:pairs]])
             rows = int(counts.sum())
             arms.append(np.full(rows, code, np.int8))
@@ -67,6 +70,7 @@ class Trace:
                 for server in SERVERS
             }
         self.length = min(len(seconds) for seconds in self.seconds.values()) - 1
+        self._values: dict[tuple[str, int], dict[str, float]] = {}
 
     def trials(
         self, candidate: str, baseline: str, mode: str, step: int, factor: float = 1.0
@@ -97,8 +101,21 @@ class Trace:
                 baseline=[fast[i] for i in second],
                 stored=[fast[i] for i in range(earlier, earlier + PAIRS)],
                 after=[slow[i] * factor for i in range(max(1, later), max(1, later) + PAIRS)],
+                history=tuple(
+                    self._run_values(baseline, int(past))
+                    for past in rng.integers(1, self.length - PAIRS, EARLIER_RUNS)
+                ),
                 cluster=start // 60,
             )
+
+    def _run_values(self, server: str, start: int) -> dict[str, float]:
+        known = self._values.get((server, start))
+        if known is None:
+            latencies = np.concatenate(self.seconds[server][start : start + PAIRS])
+            p50, p95, p99 = np.quantile(latencies, (0.5, 0.95, 0.99), method="inverted_cdf")
+            known = {"mean": float(latencies.mean()), "p50": float(p50), "p95": float(p95), "p99": float(p99)}
+            self._values[server, start] = known
+        return known
 
     def independent(self, mode: str) -> int:
         """Windows that do not overlap: what the trace is worth for a bound on a rate of zero."""
