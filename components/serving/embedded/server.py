@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import grpc
 from aiohttp import web
@@ -97,24 +98,20 @@ async def _serve(settings: ServerSettings, plan: list[list[_Load]]) -> None:
         servables.expect(model.name, [load.version for load in loads], model.labels)
     inference = Inference(servables, metrics)
     injector = FaultInjector(settings.faults) if settings.faults else None
-    grpc_server, grpc_port = await _start_grpc(settings, inference, injector)
-    rest_runner, rest_port = await _start_rest(settings, inference, injector)
-    watch = asyncio.create_task(_watch_parent(stop)) if settings.exit_with_parent else None
-    try:
+    async with AsyncExitStack() as running:
+        grpc_port = await _start_grpc(settings, inference, injector, running)
+        rest_port = await _start_rest(settings, inference, injector, running)
+        if settings.exit_with_parent:
+            watch = asyncio.create_task(_watch_parent(stop))
+            running.callback(watch.cancel)
         loading = asyncio.create_task(_load_all(plan, servables, metrics))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()
             _settle_memory()
-            _announce(settings, grpc_port, rest_port)
+            _announce(settings, grpc_port, rest_port, running)
         await stopping
-    finally:
-        if watch:
-            watch.cancel()
-        await asyncio.gather(grpc_server.stop(_GRACE_SECONDS), rest_runner.cleanup())
-        if settings.ready_file:
-            settings.ready_file.unlink(missing_ok=True)
 
 
 def _loads_of(model: ModelSettings) -> list[_Load]:
@@ -163,8 +160,8 @@ async def _load_all(plan: list[list[_Load]], servables: Servables, metrics: Metr
 
 
 async def _start_grpc(
-    settings: ServerSettings, inference: Inference, injector: FaultInjector | None
-) -> tuple[Any, int]:
+    settings: ServerSettings, inference: Inference, injector: FaultInjector | None, running: AsyncExitStack
+) -> int:
     server = grpc.aio.server(
         options=(
             ("grpc.so_reuseport", 0),
@@ -172,26 +169,28 @@ async def _start_grpc(
             ("grpc.max_send_message_length", -1),
         )
     )
+    running.push_async_callback(server.stop, _GRACE_SECONDS)
     server.add_generic_rpc_handlers(generic_handlers(inference, injector))
     try:
-        port = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.grpc_port}")
+        port: int = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.grpc_port}")
     except RuntimeError:
         raise _port_taken("port", settings.host, settings.grpc_port) from None
     await server.start()
-    return server, port
+    return port
 
 
 async def _start_rest(
-    settings: ServerSettings, inference: Inference, injector: FaultInjector | None
-) -> tuple[web.AppRunner, int]:
+    settings: ServerSettings, inference: Inference, injector: FaultInjector | None, running: AsyncExitStack
+) -> int:
     runner = web.AppRunner(application(inference, injector), access_log=None, shutdown_timeout=_GRACE_SECONDS)
+    running.push_async_callback(runner.cleanup)
     await runner.setup()
     site = web.TCPSite(runner, settings.host, settings.rest_port)
     try:
         await site.start()
     except OSError:
         raise _port_taken("rest_api_port", settings.host, settings.rest_port) from None
-    return runner, int(runner.addresses[0][1])
+    return int(runner.addresses[0][1])
 
 
 def _port_taken(field_name: str, host: str, port: int) -> InputError:
@@ -208,9 +207,10 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
-def _announce(settings: ServerSettings, grpc_port: int, rest_port: int) -> None:
+def _announce(settings: ServerSettings, grpc_port: int, rest_port: int, running: AsyncExitStack) -> None:
     line = json.dumps({"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()})
     if settings.ready_file:
+        running.callback(settings.ready_file.unlink, missing_ok=True)
         partial = settings.ready_file.with_name(f"{settings.ready_file.name}.partial")
         partial.write_text(f"{line}\n")
         partial.replace(settings.ready_file)
