@@ -17,6 +17,7 @@ import numpy as np
 from model_load_test.components.payload.manifest import (
     GRPC_REQUESTS_NAME,
     HTTP_BODIES_NAME,
+    MANIFEST_NAME,
     PROTOSET_NAME,
     PayloadError,
     PayloadInput,
@@ -111,6 +112,7 @@ def make_payload(
     folder = Path(out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
         return _write(folder, encoding, chosen, model_name, signature, requests, batch_sizes, seed)
     except OSError as error:
         raise PayloadError("out_dir", str(folder), f"cannot be written ({error.strerror})") from None
