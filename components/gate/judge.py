@@ -67,13 +67,12 @@ def _judge_pairs(
     pairs = pair(candidate, baseline, spec.requests_per_block)
     alpha = spec.alpha_at(pairs.count + pairs.void)
     objectives = judge_objectives(spec.objectives, candidate, alpha)
-    if pairs.count == 0:
-        return _plain(
-            "INVALID",
-            ("No pair of blocks is complete in both arms; load both arms over the same blocks.",),
-            spec,
-            checks,
+    if pairs.count <= pairs.void:
+        detail = (
+            f"Only {pairs.count} of {pairs.count + pairs.void} blocks are complete in both arms; "
+            "load both over the same blocks, with a generator that keeps up."
         )
+        return _plain("INVALID", (detail,), spec, (*checks, _invalid("incomplete-blocks", detail)))
     findings = paired.find(pairs, spec, alpha)
     metrics = paired.decide(findings, spec, alpha)
     more_looks = pairs.count + pairs.void < spec.looks[-1]

@@ -26,6 +26,16 @@ def stop_rule(
     return partial(judge, spec=spec, history=history)
 
 
+def stops(verdict: Verdict) -> bool:
+    """Whether a run is over before its last look: decided against its baseline arm, or spoilt.
+
+    A run without a baseline arm goes on to the end: alpha is not spent over looks against a
+    history, and what it records must be as long as the runs it will be compared with.
+    """
+    decided = verdict.judgement == "paired" and verdict.verdict != "INCONCLUSIVE"
+    return decided or verdict.verdict == "INVALID"
+
+
 def load_stop_rule(spec: GateSpec) -> StopRule:
     """`stop_rule` as the load room asks it: stop or go on, and the running estimate as text."""
     # Judging a file offline must not need the generators' modules.
@@ -43,8 +53,6 @@ def load_stop_rule(spec: GateSpec) -> StopRule:
             and metric.upper is not None
             and name not in ("errors", "goodput")
         ]
-        return StopDecision(
-            verdict.verdict != "INCONCLUSIVE", f"{verdict.verdict} {', '.join(ratios)}".strip()
-        )
+        return StopDecision(stops(verdict), f"{verdict.verdict} {', '.join(ratios)}".strip())
 
     return decide

@@ -202,6 +202,15 @@ def test_a_cut_off_block_is_left_out(make_table: MakeTable) -> None:
     assert planned.pairs == 29
 
 
+def test_mostly_incomplete_blocks_are_invalid(make_table: MakeTable) -> None:
+    table = make_table(pairs=20)
+    dead = (np.array(table.column("arm").to_pylist()) == "baseline") & (table.column("block").to_numpy() >= 8)
+    verdict = checked(judge(table.filter(pa.array(~dead)), SPEC))
+    assert verdict.verdict == "INVALID"
+    assert "8 of 20 blocks" in verdict.reasons[0]
+    assert [check.code for check in verdict.checks] == ["incomplete-blocks"]
+
+
 def test_doubled_and_mixed_tables_are_invalid(make_table: MakeTable) -> None:
     table = make_table()
     assert judge(pa.concat_tables([table, table]), SPEC).verdict == "INVALID"

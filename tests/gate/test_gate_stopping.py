@@ -7,7 +7,7 @@ import pytest
 
 from model_load_test.components.gate.judge import judge
 from model_load_test.components.gate.spec import GateSpec, parse_gate_spec
-from model_load_test.components.gate.stopping import stop_rule
+from model_load_test.components.gate.stopping import load_stop_rule, stop_rule, stops
 
 TRACES = Path(__file__).resolve().parents[2] / ".." / "shared" / "gate-traces"
 MakeTable = Callable[..., pa.Table]
@@ -45,6 +45,27 @@ def test_a_refused_percentile_waits_while_looks_remain(make_table: MakeTable) ->
     assert waiting.metrics["p99"].verdict == "REFUSED"
     assert (waiting.verdict, waiting.pairs_wanted) == ("INCONCLUSIVE", 5)
     assert judge(table, parse_gate_spec({**demands, "looks": [15]})).verdict == "PASS"
+
+
+def test_a_run_stops_early_only_when_decided_against_its_baseline(make_table: MakeTable) -> None:
+    spec = GateSpec()
+    assert stops(judge(make_table(pairs=15, ratio=1.2), spec))
+    assert stops(judge(make_table(pairs=15, arms=("baseline",)), spec))
+    assert not stops(judge(make_table(pairs=15, ratio=1.05), spec))
+    alone = make_table(pairs=15, arms=("candidate",), ratio=2.0)
+    assert not stops(judge(alone, spec))
+    past = [{"p50": 0.006 + 1e-6 * i} for i in range(6)]
+    assert judge(alone, spec, history=past).verdict == "FAIL"
+    assert not stops(judge(alone, spec, history=past))
+
+
+def test_the_load_room_is_told_to_stop_and_why(make_table: MakeTable) -> None:
+    pytest.importorskip("model_load_test.components.load.run")
+    rule = load_stop_rule(GateSpec())
+    failed, open_ = rule(make_table(pairs=15, ratio=1.2)), rule(make_table(pairs=15, ratio=1.05))
+    assert (failed.stop, open_.stop) == (True, False)
+    assert "FAIL" in failed.text
+    assert "p50 x1.2" in failed.text
 
 
 def recorded(candidate: str, baseline: str, start: int, pairs: int) -> pa.Table:
