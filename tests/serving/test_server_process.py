@@ -92,6 +92,16 @@ def test_it_announces_itself_once_and_ends_cleanly(tmp_path: Path, number: int) 
     assert not ready_file.exists()
 
 
+def test_options_may_be_spelt_as_tensorflow_model_servers() -> None:
+    process, ready = start(
+        [*COMMAND, "--model_name=my_model", "--backend=numpy", "--port=0", "--rest_api_port=0"]
+    )
+    try:
+        assert model_status(Endpoint("http", "127.0.0.1", ready["rest_port"]), "my_model")
+    finally:
+        finish(process)
+
+
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"

@@ -22,7 +22,8 @@ from model_load_test.components.serving.embedded.server import (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the server; 0 when it was stopped, 2 when something given cannot be used."""
     try:
-        serve(_settings(_parser().parse_args(arguments)))
+        given = sys.argv[1:] if arguments is None else arguments
+        serve(_settings(_parser().parse_args([_hyphenated(argument) for argument in given])))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -53,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     faults.add_argument("--hang-after-requests", type=int, help="answer that many, then none")
     faults.add_argument("--fault-seed", type=int, default=0, help="of the choice of failing requests")
     return parser
+
+
+def _hyphenated(argument: str) -> str:
+    """Also takes options as tensorflow_model_server spells them: --rest_api_port=8501."""
+    name, separator, value = argument.partition("=")
+    return name.replace("_", "-") + separator + value if name.startswith("--") else argument
 
 
 def _versions(text: str) -> Versions:
