@@ -15,6 +15,7 @@ import numpy as np
 
 from model_load_test.components.gate import wording
 from model_load_test.components.gate.blocks import ArmBlocks
+from model_load_test.components.gate.failures import share_of
 from model_load_test.components.gate.paired import QUANTILES
 from model_load_test.components.gate.spec import GateSpec
 from model_load_test.components.gate.verdict import MetricVerdict, ObjectiveVerdict, Outcome, Verdict
@@ -86,7 +87,13 @@ def judge_against(
     """Judges the candidate against the prediction interval of its history."""
     observed = observe(candidate)
     metrics = {
-        metric: _judge_metric(metric, observed.get(metric), _past(metric, history), spec)
+        metric: _judge_metric(
+            metric,
+            observed.get(metric),
+            _past(metric, history),
+            _binomial_variance(candidate) if metric == "errors" else 0.0,
+            spec,
+        )
         for metric in spec.margins
     }
     outcomes = [*(found.verdict for found in metrics.values()), *(found.verdict for found in objectives)]
@@ -112,7 +119,9 @@ def _past(metric: str, history: Sequence[Mapping[str, float]]) -> list[float]:
     return [run[metric] for run in history if metric in run and isfinite(run[metric]) and run[metric] > least]
 
 
-def _judge_metric(metric: str, value: float | None, past: list[float], spec: GateSpec) -> MetricVerdict:
+def _judge_metric(
+    metric: str, value: float | None, past: list[float], own_variance: float, spec: GateSpec
+) -> MetricVerdict:
     margin = spec.margin(metric)
     if value is None:
         return MetricVerdict("REFUSED", margin, len(past), note="too few successful requests")
@@ -121,34 +130,41 @@ def _judge_metric(metric: str, value: float | None, past: list[float], spec: Gat
         return MetricVerdict("INCONCLUSIVE", margin, len(past), candidate=value, note=note)
     from scipy.special import stdtr, stdtrit
 
-    if metric == "errors":
-        sign, scale, limit = 1.0, np.array(past), margin
-        shift = value - float(scale.mean())
-    else:
-        sign, scale, limit = (-1.0 if metric == "goodput" else 1.0), np.log(past), log1p(margin)
-        shift = sign * (log(max(value, 1e-9)) - float(scale.mean()))
-    runs = len(past)
-    spread = float(scale.std(ddof=1)) * sqrt(1 + 1 / runs)
+    linear = metric == "errors"
+    worse = -1.0 if metric == "goodput" else 1.0
+    scale = np.array(past) if linear else np.log(past)
+    here = value if linear else log(max(value, 1e-9))
+    limit = margin if linear else log1p(margin)
+    centre, runs = float(scale.mean()), len(past)
+    shift = worse * (here - centre)
+    spread = sqrt(float(scale.var(ddof=1)) * (1 + 1 / runs) + own_variance)
     half = float(stdtrit(runs - 1, 1 - spec.alpha)) * spread
     p = float(stdtr(runs - 1, -shift / spread)) if spread else float(shift <= 0)
     p_adjusted = min(1.0, p * len(spec.margins))
     fails = p_adjusted <= spec.alpha and shift >= limit
     passes = shift + half < limit and metric not in TAILS
-    ends = sorted(sign * end for end in (shift - half, shift + half))
-    shown = (sign * shift, *ends) if metric == "errors" else tuple(exp(v) for v in (sign * shift, *ends))
+    shown = [here - centre, here - centre - half, here - centre + half]
+    ratio, lower, upper = shown if linear else (exp(max(-700.0, min(700.0, end))) for end in shown)
     return MetricVerdict(
         "FAIL" if fails else "PASS" if passes else "INCONCLUSIVE",
         margin,
         runs,
-        ratio=shown[0],
-        lower=shown[1],
-        upper=shown[2],
+        ratio=ratio,
+        lower=lower,
+        upper=upper,
         p_holm=p_adjusted,
         candidate=value,
-        baseline=float(scale.mean()) if metric == "errors" else exp(float(scale.mean())),
-        faster=metric != "errors" and shift + half < 0,
+        baseline=centre if linear else exp(centre),
+        faster=not linear and shift + half < 0,
         note="a stored baseline never passes a tail percentile" if metric in TAILS and not fails else "",
     )
+
+
+def _binomial_variance(candidate: ArmBlocks) -> float:
+    """Of the candidate's failure share: a history without failures would not know of it."""
+    requests = share_of(candidate.failures, candidate.requests).effective
+    share = (float(candidate.failures.sum()) + 1) / (float(candidate.requests.sum()) + 2)
+    return share * (1 - share) / requests
 
 
 def _reasons(

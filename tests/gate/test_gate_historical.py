@@ -69,6 +69,16 @@ def test_less_goodput_and_more_failures_fail(make_table: MakeTable) -> None:
     assert verdict.metrics["errors"].verdict == "FAIL"
 
 
+def test_one_failure_in_a_short_run_does_not_fail(make_table: MakeTable) -> None:
+    table = make_table(pairs=3, requests=100, arms=("candidate",))
+    ok = np.ones(table.num_rows, bool)
+    ok[7] = False
+    broken = table.set_column(table.column_names.index("ok"), "ok", pa.array(ok))
+    found = judge(broken, GateSpec(), history=past_runs(10)).metrics["errors"]
+    assert found.candidate == pytest.approx(1 / 300)
+    assert found.verdict == "INCONCLUSIVE"
+
+
 def test_values_that_are_no_numbers_are_left_out(make_table: MakeTable) -> None:
     past = [*past_runs(6), {"p50": float("nan"), "mean": 0.0}, {}]
     assert judge(make_table(arms=("candidate",)), GateSpec(), history=past).metrics["p50"].n == 6
