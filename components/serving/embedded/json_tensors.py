@@ -46,8 +46,6 @@ _FIELD: Final = {
     _UINT32: "uint32_val",
     _UINT64: "uint64_val",
 }
-_LARGEST_FLOAT: Final = 3.4028235677973366e38
-"""Beyond this a double rounds to infinity as a float."""
 
 _PARSE_ERRORS: Final = {
     "Expecting value": "Invalid value.",
@@ -282,8 +280,22 @@ def _collect(value: Any, level: int, dtype: int, shape: Sequence[int], found: li
             f"Encountered list at unexpected size: {len(value)} at level: {level} "
             f"expected size: {shape[level]}"
         )
+    if level + 1 == len(shape) and _need_no_conversion(value, dtype):
+        found.extend(value)
+        return
     for item in value:
         _collect(item, level + 1, dtype, shape, found)
+
+
+def _need_no_conversion(values: list[Any], dtype: int) -> bool:
+    """Whether a list of leaves can be taken as it is: nearly all can, and asking so is quick."""
+    kinds = set(map(type, values))
+    if dtype in (_FLOAT, _DOUBLE):
+        return kinds == {float}
+    if dtype in _INT_RANGE:
+        low, high = _INT_RANGE[dtype]
+        return kinds == {int} and low <= min(values) and max(values) <= high
+    return dtype == _BOOL and kinds == {bool}
 
 
 def _leaf(value: Any, dtype: int) -> Any:
@@ -302,7 +314,7 @@ def _leaf(value: Any, dtype: int) -> Any:
     if dtype in (_FLOAT, _DOUBLE):
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise _type_error(value, dtype)
-        return _as_float(value, dtype)
+        return _as_float(value)
     if dtype in _INT_RANGE:
         low, high = _INT_RANGE[dtype]
         if type(value) is not int or not low <= value <= high:
@@ -314,14 +326,12 @@ def _leaf(value: Any, dtype: int) -> Any:
     )
 
 
-def _as_float(value: float, dtype: int) -> float:
+def _as_float(value: float) -> float:
+    """As a double; what a float has no room for becomes infinite when it is put into the message."""
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
-        number = math.copysign(math.inf, value)
-    if dtype == _FLOAT and abs(number) >= _LARGEST_FLOAT:
-        return math.copysign(math.inf, number)
-    return number
+        return math.copysign(math.inf, value)
 
 
 def _is_base64(value: Any) -> bool:
@@ -383,7 +393,7 @@ def _add_to_feature(value: Any, name: str, feature: Any) -> None:
     elif isinstance(value, str):
         _feature_values(feature, "bytes_list", name).append(value.encode("utf-8", "surrogatepass"))
     elif isinstance(value, float):
-        _feature_values(feature, "float_list", name).append(_as_float(value, _FLOAT))
+        _feature_values(feature, "float_list", name).append(value)
     else:
         values = _feature_values(feature, "int64_list", name)
         if value > _INT_RANGE[_INT64][1]:

@@ -27,6 +27,7 @@ def load_saved_model(path: Path) -> LoadedModel:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # its advice against the very loader that TF Serving uses
     config = tf.compat.v1.ConfigProto(
         # One thread for operations, and none between request and operations: with more, two servers
         # on a small machine measure each other's scheduling.
