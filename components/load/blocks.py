@@ -9,11 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model_load_test.components.load.schedule import Arm, Segment
-from model_load_test.components.load.spec import LoadSpec
+from model_load_test.components.load.schedule import WARMUP_BLOCK, Arm, Segment
 from model_load_test.components.results.table import SCHEMA
-
-WARMUP_BLOCK = -1
 
 Int64s = npt.NDArray[np.int64]
 
@@ -38,25 +35,20 @@ def with_schedule(rows: pa.Table, rate_rps: float) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index("latency_ns"), "latency_ns", pa.array(latency_ns))
 
 
-def assign_blocks(rows_of_arm: Mapping[Arm, pa.Table], segment: Segment, spec: LoadSpec) -> pa.Table:
-    """One table of a segment's rows, cut into blocks on a time grid that all its arms share.
+def assign_block(rows_of_arm: Mapping[Arm, pa.Table], segment: Segment) -> pa.Table:
+    """One table of a segment's rows, those inside the block's time window numbered with the block.
 
-    The grid starts when the last arm has sent its first request and the lead is over. Rows
-    outside the segment's blocks get block -1, as the warm-up does.
+    The window, the same for all arms, opens when the last arm has sent its first request and the
+    lead is over. Rows outside it get block -1, as the warm-up does.
     """
-    begun = {
-        arm: int(pc.min(rows["sent_at_ns"]).as_py()) for arm, rows in rows_of_arm.items() if rows.num_rows
-    }
+    begun = [int(pc.min(rows["sent_at_ns"]).as_py()) for rows in rows_of_arm.values() if rows.num_rows]
+    opens_at_ns = max(begun, default=0) + round(segment.lead_seconds * 1e9)
+    closes_at_ns = opens_at_ns + round(segment.block_seconds * 1e9)
     parts = []
     for arm, rows in rows_of_arm.items():
-        blocks = np.full(rows.num_rows, WARMUP_BLOCK, dtype=np.int32)
-        if rows.num_rows and segment.blocks:
-            grid_start_ns = max(begun.values()) + round(segment.lead_seconds * 1e9)
-            index = np.floor_divide(
-                rows["sent_at_ns"].to_numpy() - grid_start_ns, round(spec.block_seconds * 1e9)
-            )
-            inside = (index >= 0) & (index < segment.blocks)
-            blocks[inside] = index[inside].astype(np.int32) + segment.first_block
+        sent_at_ns = rows["sent_at_ns"].to_numpy()
+        inside = (sent_at_ns >= opens_at_ns) & (sent_at_ns < closes_at_ns)
+        blocks = np.where(inside, segment.block, WARMUP_BLOCK).astype(np.int32)
         parts.append(_with_arm_and_block(rows, arm, blocks))
     return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
 

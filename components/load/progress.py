@@ -8,12 +8,16 @@ from collections.abc import Callable
 from typing import get_args
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from model_load_test.components.load.blocks import rows_of_arm
 from model_load_test.components.load.schedule import Arm
+from model_load_test.components.load.spec import LoadSpec
 from model_load_test.components.results.percentile import percentile
 
 Progress = Callable[[str], None]
+
+BLOCKS_PER_LINE = 5
 
 
 def print_progress(line: str) -> None:
@@ -21,22 +25,22 @@ def print_progress(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stdout, flush=True)
 
 
-def segment_line(rows: pa.Table, pairs: int, max_pairs: int, mode: str) -> str:
-    """One line on the blocks just measured, e.g. `pair 10 of at most 60: p50 1.21 ms against 1.19 ms`."""
-    unit = "block" if mode == "single" else "pair"
-    parts = [f"{unit} {pairs} of at most {max_pairs}"]
+def progress_line(table: pa.Table, block: int, spec: LoadSpec) -> str:
+    """One line on the newest blocks, e.g. `pair 10 of at most 60; candidate 200/s, p50 1.21 ms, ...`."""
+    unit = "block" if spec.mode == "single" else "pair"
+    parts = [f"{unit} {block + 1} of at most {spec.max_pairs}"]
+    newest = table.filter(pc.field("block") > block - BLOCKS_PER_LINE)
     for arm in get_args(Arm):
-        of_arm = rows_of_arm(rows, arm)
-        if of_arm.num_rows:
-            parts.append(_arm_text(arm, of_arm))
+        rows = rows_of_arm(newest, arm)
+        if rows.num_rows:
+            parts.append(_arm_text(arm, rows, spec))
     return "; ".join(parts)
 
 
-def _arm_text(arm: Arm, rows: pa.Table) -> str:
+def _arm_text(arm: Arm, rows: pa.Table, spec: LoadSpec) -> str:
+    blocks = len(set(rows["block"].to_pylist()))
+    rate = f"{rows.num_rows / (blocks * spec.block_seconds):.0f}/s"
     ok = rows.filter(rows["ok"])
-    sent_at_ns = rows["sent_at_ns"].to_numpy()
-    window_seconds = (int(sent_at_ns.max()) - int(sent_at_ns.min())) / 1e9
-    rate = f"{(rows.num_rows - 1) / window_seconds:.0f}/s" if window_seconds > 0 else "one request"
     if not ok.num_rows:
         return f"{arm} {rate}, all {rows.num_rows} failed"
     latency_ns = ok["latency_ns"].to_numpy()

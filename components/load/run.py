@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from model_load_test.components.load.blocks import assign_blocks, with_schedule
+from model_load_test.components.load.blocks import assign_block, with_schedule
 from model_load_test.components.load.generators import (
     Attack,
     Generator,
@@ -24,8 +24,13 @@ from model_load_test.components.load.generators import (
 )
 from model_load_test.components.load.host import CpuWatch, host_facts
 from model_load_test.components.load.processes import GeneratorEnd, Interruption, run_generators
-from model_load_test.components.load.progress import Progress, print_progress, segment_line
-from model_load_test.components.load.schedule import Arm, Segment, segments_of_look, warmup_segment
+from model_load_test.components.load.progress import (
+    BLOCKS_PER_LINE,
+    Progress,
+    print_progress,
+    progress_line,
+)
+from model_load_test.components.load.schedule import Arm, Segment, segments_of_block, warmup_segment
 from model_load_test.components.load.spec import LoadSpec
 from model_load_test.components.payload.manifest import read_bodies, read_manifest
 from model_load_test.components.protocols.endpoint import Endpoint
@@ -115,12 +120,13 @@ def _measure(runner: _SegmentRunner, spec: LoadSpec, stop_rule: StopRule, progre
     first_block = 0
     for number, look in enumerate(spec.looks, start=1):
         progress(f"look {number} of {len(spec.looks)}: up to pair {look}")
-        for segment in segments_of_look(spec, first_block, look - first_block):
-            if not runner.healthy:
-                return
-            rows = runner.run(segment)
-            done = segment.first_block + segment.blocks
-            progress(segment_line(rows, done, spec.max_pairs, spec.mode))
+        for block in range(first_block, look):
+            for segment in segments_of_block(spec, block):
+                if not runner.healthy:
+                    return
+                runner.run(segment)
+            if (block + 1) % BLOCKS_PER_LINE == 0 or block + 1 == look:
+                progress(progress_line(runner.table(), block, spec))
         if not runner.healthy:
             return
         decision = stop_rule(runner.table())
@@ -165,10 +171,10 @@ class _SegmentRunner:
         """All rows so far."""
         return pa.concat_tables(self._tables).unify_dictionaries() if self._tables else SCHEMA.empty_table()
 
-    def run(self, segment: Segment) -> pa.Table:
-        """Runs one segment and returns its rows."""
+    def run(self, segment: Segment) -> None:
+        """Runs one segment and keeps its rows."""
         spec = self._test.spec
-        seconds = segment.load_seconds(spec)
+        seconds = segment.load_seconds
         commands = {
             arm: attack_command(
                 self._generator,
@@ -188,9 +194,7 @@ class _SegmentRunner:
         deadline_seconds = seconds + spec.timeout_seconds + _GENERATOR_GRACE_SECONDS
         ends = run_generators(commands, deadline_seconds, self.interruption)
         rows_of_arm = {end.arm: self._rows_of(end, segment.rate_rps(spec, end.arm)) for end in ends}
-        rows = assign_blocks(rows_of_arm, segment, spec)
-        self._tables.append(rows)
-        return rows
+        self._tables.append(assign_block(rows_of_arm, segment))
 
     def _rows_of(self, end: GeneratorEnd, rate_rps: float) -> pa.Table:
         if end.trouble:

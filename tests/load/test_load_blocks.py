@@ -4,13 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model_load_test.components.load.blocks import assign_blocks, rows_of_arm, with_schedule
-from model_load_test.components.load.schedule import Segment
+from model_load_test.components.load.blocks import assign_block, rows_of_arm, with_schedule
+from model_load_test.components.load.schedule import Segment, warmup_segment
 from model_load_test.components.load.spec import parse_load_spec
 from model_load_test.components.results.table import SCHEMA
 
-SPEC = parse_load_spec({"rate_rps": 100, "block_seconds": 1.0})
-SEGMENT = Segment(("candidate", "baseline"), first_block=15, blocks=2, lead_seconds=0.5)
+SEGMENT = Segment(("candidate", "baseline"), block=15, block_seconds=1.0, lead_seconds=0.5)
 
 
 def rows(sent_at_seconds: list[float], latency_ms: float = 2.0) -> pa.Table:
@@ -29,25 +28,25 @@ def rows(sent_at_seconds: list[float], latency_ms: float = 2.0) -> pa.Table:
     return pa.table(values, schema=SCHEMA.remove(0).remove(0))
 
 
-def test_both_arms_share_the_time_grid_that_starts_after_the_later_ones_lead() -> None:
-    table = assign_blocks(
-        {"candidate": rows([10.0, 10.9, 11.6, 12.6]), "baseline": rows([10.2, 10.69, 10.71, 12.71])},
+def test_both_arms_share_the_window_that_opens_after_the_later_ones_lead() -> None:
+    table = assign_block(
+        {"candidate": rows([10.0, 10.69, 10.71, 11.6, 11.71]), "baseline": rows([10.2, 10.69, 10.7, 11.69])},
         SEGMENT,
-        SPEC,
     )
-    # the grid starts at 10.2 + 0.5 s
-    assert table.filter(pc.field("arm") == "candidate")["block"].to_pylist() == [-1, 15, 15, 16]
-    assert table.filter(pc.field("arm") == "baseline")["block"].to_pylist() == [-1, -1, 15, -1]
+    # the window opens at 10.2 + 0.5 s and closes a second later
+    assert table.filter(pc.field("arm") == "candidate")["block"].to_pylist() == [-1, -1, 15, 15, -1]
+    assert table.filter(pc.field("arm") == "baseline")["block"].to_pylist() == [-1, -1, 15, 15]
 
 
 def test_warm_up_is_no_block() -> None:
-    table = assign_blocks({"candidate": rows([1.0, 2.0])}, Segment(("candidate",), -1, 0, 2.0), SPEC)
-    assert table["block"].to_pylist() == [-1, -1]
+    warmup = warmup_segment(parse_load_spec({"mode": "single"}))
+    table = assign_block({"candidate": rows([1.0, 2.0, 3.5])}, warmup)
+    assert table["block"].to_pylist() == [-1, -1, -1]
     assert rows_of_arm(table, "candidate").num_rows == 0
 
 
 def test_an_arm_without_rows_leaves_the_other_ones_rows() -> None:
-    table = assign_blocks({"candidate": rows([]), "baseline": rows([1.0, 2.0])}, SEGMENT, SPEC)
+    table = assign_block({"candidate": rows([]), "baseline": rows([1.0, 2.0])}, SEGMENT)
     assert table["arm"].to_pylist() == ["baseline", "baseline"]
     assert table.schema.equals(SCHEMA)
 

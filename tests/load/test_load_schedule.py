@@ -2,40 +2,44 @@ from __future__ import annotations
 
 from collections import Counter
 
-from model_load_test.components.load.schedule import order_of_arms, segments_of_look, warmup_segment
-from model_load_test.components.load.spec import parse_load_spec
+from model_load_test.components.load.schedule import (
+    Segment,
+    order_of_arms,
+    segments_of_block,
+    warmup_segment,
+)
+from model_load_test.components.load.spec import LoadSpec, parse_load_spec
 
 
-def blocks(mode: str, first: int, count: int) -> list[tuple[str, int]]:
-    spec = parse_load_spec({"mode": mode})
-    return [
-        (arm, block)
-        for segment in segments_of_look(spec, first, count)
-        for arm in segment.arms
-        for block in range(segment.first_block, segment.first_block + segment.blocks)
-    ]
+def segments(spec: LoadSpec, blocks: range) -> list[Segment]:
+    return [segment for block in blocks for segment in segments_of_block(spec, block)]
 
 
-def test_duet_and_interleaved_measure_each_arm_once_in_each_block() -> None:
-    for mode in ("duet", "interleaved"):
-        counted = Counter(blocks(mode, first=15, count=13))
-        assert counted == {(arm, block): 1 for arm in ("candidate", "baseline") for block in range(15, 28)}
+def test_every_mode_measures_each_of_its_arms_once_in_each_block() -> None:
+    for mode, arms in (("duet", 2), ("interleaved", 2), ("single", 1)):
+        measured = [
+            (arm, segment.block)
+            for segment in segments(parse_load_spec({"mode": mode}), range(15, 28))
+            for arm in segment.arms
+        ]
+        assert len(measured) == len(set(measured)) == 13 * arms
+        assert {block for _, block in measured} == set(range(15, 28))
 
 
 def test_single_measures_the_candidate_alone() -> None:
-    assert {arm for arm, _ in blocks("single", 0, 7)} == {"candidate"}
-    assert warmup_segment(parse_load_spec({"mode": "single"})).arms == ("candidate",)
+    spec = parse_load_spec({"mode": "single"})
+    assert {segment.arms for segment in segments(spec, range(9))} == {("candidate",)}
+    assert warmup_segment(spec).arms == ("candidate",)
 
 
 def test_interleaved_loads_one_arm_at_a_time_in_an_order_drawn_from_the_seed() -> None:
     spec = parse_load_spec({"mode": "interleaved", "seed": 7})
-    segments = list(segments_of_look(spec, 0, 200))
-    assert all(len(segment.arms) == 1 for segment in segments)
-    first = Counter(segment.arms[0] for segment in segments[::2])
+    drawn = segments(spec, range(200))
+    assert all(len(segment.arms) == 1 for segment in drawn)
+    first = Counter(segment.arms[0] for segment in drawn[::2])
     assert 70 < first["candidate"] < 130, "either arm goes first about half of the time"
-    assert segments == list(segments_of_look(spec, 0, 200))
-    other = parse_load_spec({"mode": "interleaved", "seed": 8})
-    assert segments != list(segments_of_look(other, 0, 200))
+    assert drawn == segments(spec, range(200))
+    assert drawn != segments(parse_load_spec({"mode": "interleaved", "seed": 8}), range(200))
 
 
 def test_the_order_is_a_permutation_of_both_arms() -> None:
@@ -46,22 +50,20 @@ def test_the_order_is_a_permutation_of_both_arms() -> None:
 
 def test_a_duet_lets_the_phase_between_the_arms_run_through_each_block() -> None:
     spec = parse_load_spec({"mode": "duet", "rate_rps": 100})
-    segments = list(segments_of_look(spec, 0, 60))
-    for segment in segments:
+    drawn = segments(spec, range(60))
+    for segment in drawn:
         rates = {arm: segment.rate_rps(spec, arm) for arm in segment.arms}
         cycles_per_block = abs(rates["candidate"] - rates["baseline"]) * spec.block_seconds
         assert cycles_per_block >= 1
-    assert Counter(segment.detuned_arm for segment in segments) == {"candidate": 6, "baseline": 6}
+    assert Counter(segment.detuned_arm for segment in drawn) == {"candidate": 30, "baseline": 30}
 
 
-def test_below_the_least_rate_each_block_draws_its_own_phase_instead() -> None:
+def test_a_low_rate_is_not_detuned() -> None:
     spec = parse_load_spec({"mode": "duet", "rate_rps": 20})
-    segments = list(segments_of_look(spec, 0, 10))
-    assert {segment.blocks for segment in segments} == {1}
-    assert {segment.rate_rps(spec, "candidate") for segment in segments} == {20}
+    assert {s.rate_rps(spec, "candidate") for s in segments(spec, range(10))} == {20}
 
 
 def test_arms_that_are_loaded_alone_get_the_offered_rate() -> None:
     for mode in ("single", "interleaved"):
         spec = parse_load_spec({"mode": mode})
-        assert all(segment.detuned_arm is None for segment in segments_of_look(spec, 0, 15))
+        assert all(segment.detuned_arm is None for segment in segments(spec, range(15)))
