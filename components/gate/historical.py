@@ -1,8 +1,10 @@
 """The candidate alone, against what earlier passing runs of the same key measured.
 
 A prediction interval for one more run (Hahn and Meeker, Statistical Intervals, section 4.8):
-x > mean + t(K-1, 1-alpha/m) s sqrt(1 + 1/K) on ln(value). Run-to-run noise of tail percentiles is
-so large (measured: 24 % for p95, 52 % for p99) that this may fail a candidate, but passes no tail.
+x > mean + t(K-1, 1-alpha/m) s sqrt(1 + 1/K) on ln(value). Without a baseline that was loaded in the
+same seconds, a busy minute cannot be told from a slower model: so only the median, the failures and
+the goodput can fail a candidate, and no tail percentile can pass it. Failing by the mean and the
+tails too was measured (tests/benchmarks/gate_error_rates.py): every false alarm came from them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ LEAST_RUNS: Final = 5
 """Earlier runs needed for a prediction interval."""
 TAILS: Final = ("p95", "p99")
 """Never passed by a stored baseline."""
+DISTURBED: Final = ("mean", *TAILS)
+"""Never failed by a stored baseline: one busy minute looks like a slower model."""
 
 
 def observe(candidate: ArmBlocks) -> dict[str, float]:
@@ -141,7 +145,8 @@ def _judge_metric(
     half = float(stdtrit(runs - 1, 1 - spec.alpha)) * spread
     p = float(stdtr(runs - 1, -shift / spread)) if spread else float(shift <= 0)
     p_adjusted = min(1.0, p * len(spec.margins))
-    fails = p_adjusted <= spec.alpha and shift >= limit
+    beyond = p_adjusted <= spec.alpha and shift >= limit
+    fails = beyond and metric not in DISTURBED
     passes = shift + half < limit and metric not in TAILS
     shown = [here - centre, here - centre - half, here - centre + half]
     ratio, lower, upper = shown if linear else (exp(max(-700.0, min(700.0, end))) for end in shown)
@@ -156,8 +161,14 @@ def _judge_metric(
         candidate=value,
         baseline=centre if linear else exp(centre),
         faster=not linear and shift + half < 0,
-        note="a stored baseline never passes a tail percentile" if metric in TAILS and not fails else "",
+        note=_note(metric, beyond),
     )
+
+
+def _note(metric: str, beyond: bool) -> str:
+    if beyond and metric in DISTURBED:
+        return "beyond the earlier runs, but a busy minute on the machine looks the same"
+    return "a stored baseline never passes a tail percentile" if metric in TAILS else ""
 
 
 def _binomial_variance(candidate: ArmBlocks) -> float:

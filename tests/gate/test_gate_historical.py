@@ -42,6 +42,19 @@ def test_tails_never_pass_however_calm_the_history(make_table: MakeTable) -> Non
     assert "load both together" in verdict.reasons[0]
 
 
+def test_mean_and_tails_never_fail_however_slow(make_table: MakeTable) -> None:
+    def slow_tail(rng: np.random.Generator, arm: str, block: int, requests: int) -> np.ndarray:
+        return rng.lognormal(np.log(6e-3), 0.25, requests) * np.where(rng.random(requests) < 0.2, 10.0, 1.0)
+
+    spec = parse_gate_spec({"margins": {"p50": 0.5}})
+    verdict = judge(make_table(arms=("candidate",), latency=slow_tail), spec, history=past_runs(20))
+    assert verdict.verdict == "INCONCLUSIVE"
+    for name in ("mean", "p95", "p99"):
+        assert verdict.metrics[name].verdict == "INCONCLUSIVE"
+        assert "busy minute" in verdict.metrics[name].note
+    assert "busy minute" in " ".join(verdict.reasons)
+
+
 def test_without_tails_a_stored_baseline_may_pass(make_table: MakeTable) -> None:
     spec = parse_gate_spec({"margins": {"p95": None, "p99": None}})
     assert judge(make_table(arms=("candidate",)), spec, history=past_runs(30, 0.005)).verdict == "PASS"
