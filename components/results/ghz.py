@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
@@ -75,7 +75,7 @@ class _Detail(msgspec.Struct, gc=False):
 
 
 class _LatencyPoint(msgspec.Struct):
-    percentage: Number
+    percentage: Annotated[float, msgspec.Meta(ge=0, le=100)]
     latency: Count
 
 
@@ -164,13 +164,20 @@ def read_ghz_csv(source: Source, worker: int) -> Report:
             header = _header(source.name, lines)
             first_line, lines = header + 2, lines[header + 1 :]
         _collect_csv(source.name, first_line, lines, collector)
-    rows = collector.table(worker)
-    return Report(tool="ghz", tool_version="", rows=rows, checks=checks, kind="ghz CSV", has_times=False)
+    return Report(
+        tool="ghz",
+        tool_version="",
+        rows=collector.table(worker),
+        checks=(*checks, _NO_TIMES),
+        kind="ghz CSV",
+        has_times=False,
+    )
 
 
 def _refuse_duplicates_around(file: str, text: bytes | mmap.mmap, details: memoryview) -> None:
     start, end = _span(text, details)
-    refuse_duplicate_keys(file, b"".join((text[:start], b"null", text[end:])))
+    stand_in = b"null" if end > start else b""
+    refuse_duplicate_keys(file, b"".join((text[:start], stand_in, text[end:])))
 
 
 def _span(text: bytes | mmap.mmap, part: memoryview) -> tuple[int, int]:
@@ -342,12 +349,12 @@ def _stated(file: str, report: _GhzReport, secrets: tuple[str, ...]) -> ToolSumm
             "give the report as ghz wrote it",
             "wrong-type",
         )
-    if sum(statuses.values()) > report.count and report.statusCodeDistribution:
+    if statuses and sum(statuses.values()) != report.count:
         raise ResultsError(
             file,
             "statusCodeDistribution",
             sum(statuses.values()),
-            f"it cannot exceed count, which is {report.count}",
+            f"it must add up to count, which is {report.count}",
             "out-of-range",
         )
     ok = statuses.get("OK", 0) if report.statusCodeDistribution is not None else None

@@ -15,8 +15,8 @@ T = TypeVar("T")
 MAX_INTEGER: Final = 1 << 62
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 """A count or a duration in nanoseconds."""
-Number = Annotated[float, msgspec.Meta(ge=0)]
-"""A finite number that is not negative; JSON knows no other."""
+Number = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
+"""A number that is not negative and no larger than any duration in nanoseconds or rate."""
 
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 _PATH: Final = re.compile(r"`(\$[^`]*)`$")
@@ -53,8 +53,8 @@ def refusal(file: str, error: Exception, position: str = "") -> ResultsError:
     if isinstance(error, msgspec.ValidationError):
         said = str(error)
         path = _PATH.search(said)
-        field = path.group(1).removeprefix("$.") if path else ""
-        where = " ".join(part for part in (position, field) if part)
+        field = path.group(1)[1:] if path else ""
+        where = position + field if field.startswith("[") else ", ".join(filter(None, (position, field[1:])))
         found = Description(said.split(" - at ", maxsplit=1)[0])
         return ResultsError(file, where, found, "give the report as the tool wrote it", "wrong-type")
     said = "bad UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)

@@ -27,7 +27,7 @@ MOST_FILES: Final = 1_000
 _Reader = Callable[[Source, int], Report]
 
 _BOM: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
-_VEGETA_CSV: Final = re.compile(rb"\d{19},\d{1,3},\d+,\d+,\d+,")
+_VEGETA_CSV: Final = re.compile(rb"\d{19},")
 _VEGETA_GOB: Final = re.compile(rb"\A.{0,8}\x06Result\x01", re.DOTALL)
 
 _CSV_READERS: Final[tuple[tuple[str, _Reader], ...]] = (

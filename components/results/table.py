@@ -20,6 +20,9 @@ from model_load_test.components.results.errors import Description, ResultsError
 SCHEMA_VERSION: Final = 1
 _METADATA_KEY: Final = b"model_load_test"
 
+MOST_ROWS: Final = 200_000_000
+"""Requests of one run; a file that promises more is damaged or hostile."""
+
 SCHEMA: Final = pa.schema(
     [
         # "candidate" or "baseline"
@@ -104,11 +107,14 @@ def read_results(path: Path) -> Results:
     try:
         parquet = pq.ParquetFile(path)
         _refuse_missing_columns(file, parquet.schema_arrow)
+        _refuse_too_many(file, parquet.metadata.num_rows)
         read = parquet.read(columns=SCHEMA.names)
+        read.validate(full=True)
+        _refuse_nulls(file, read)
         table = read.select(SCHEMA.names).cast(SCHEMA)
     except FileNotFoundError:
         raise ResultsError(file, "", Description("no such file"), "check the path", "unreadable") from None
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ResultsError(
             file, "", Description(type(error).__name__), "give a results.parquet of this project", "malformed"
         ) from None
@@ -145,13 +151,18 @@ def _refuse_missing_columns(file: str, schema: pa.Schema) -> None:
         )
 
 
+def _refuse_too_many(file: str, rows: int) -> None:
+    if rows > MOST_ROWS:
+        raise ResultsError(file, "rows", rows, f"a results table has at most {MOST_ROWS}", "too-large")
+
+
 def _read_metadata(file: str, metadata: dict[bytes, bytes]) -> RunMetadata:
     encoded = metadata.get(_METADATA_KEY)
     if encoded is None:
         return RunMetadata()
     try:
         decoded = msgspec.json.decode(encoded, type=RunMetadata)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ResultsError(
             file, "file metadata", Description("not readable"), "write the file anew", "malformed"
         ) from None
@@ -166,13 +177,16 @@ def _read_metadata(file: str, metadata: dict[bytes, bytes]) -> RunMetadata:
     return decoded
 
 
-def _refuse_impossible_values(file: str, table: pa.Table) -> None:
+def _refuse_nulls(file: str, table: pa.Table) -> None:
     for field in SCHEMA:
         nulls = table.column(field.name).null_count
         if nulls and not field.nullable:
             raise ResultsError(
                 file, field.name, Description(f"{nulls} nulls"), "every row needs a value", "out-of-range"
             )
+
+
+def _refuse_impossible_values(file: str, table: pa.Table) -> None:
     for name in ("sent_at_ns", "latency_ns"):
         values = columns.numbers(table.column(name), np.int64)
         if len(values) and int(values.min()) < 0:

@@ -13,16 +13,16 @@ import itertools
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Annotated, Final
+from typing import IO, Annotated, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
-from model_load_test.components.results import columns
 from model_load_test.components.results.checks import Check
+from model_load_test.components.results.columns import Bools, Int32s, Int64s
 from model_load_test.components.results.errors import Description, ResultsError
 from model_load_test.components.results.json_documents import (
     MAX_INTEGER,
@@ -50,6 +50,7 @@ _QUOTES_OF_A_RECORD: Final = 30
 _CSV_CHUNK: Final = 4_096
 _HIGHEST_CODE: Final = 999
 _LONGEST_INTEGER: Final = 20
+_LineOf = Callable[[int], int]
 _Code = Annotated[int, msgspec.Meta(ge=0, le=999)]
 
 
@@ -93,10 +94,10 @@ class _Attacks:
 
     def __init__(self) -> None:
         self._names: dict[str, int] = {}
-        self._of_record: list[columns.Int32s] = []
-        self._sequence: list[columns.Int64s] = []
+        self._of_record: list[Int32s] = []
+        self._sequence: list[Int64s] = []
 
-    def add(self, names: list[str], sequence: columns.Int64s) -> None:
+    def add(self, names: list[str], sequence: Int64s) -> None:
         for name in set(names):
             self._names.setdefault(name, len(self._names))
         self._of_record.append(np.fromiter(map(self._names.__getitem__, names), np.int32, len(names)))
@@ -115,7 +116,7 @@ class _Attacks:
         return (*_missing(missing, len(sequence)), *_repeated(repeated))
 
 
-def _distinct(sequence: columns.Int64s) -> int:
+def _distinct(sequence: Int64s) -> int:
     ordered = np.sort(sequence)
     return 1 + int(np.count_nonzero(ordered[1:] != ordered[:-1]))
 
@@ -157,8 +158,8 @@ class _Stream:
         self._attacks = _Attacks()
         self._phantoms = 0
 
-    def add(self, first_line: int, records: Sequence[_Record | _OldRecord]) -> None:
-        """Adds records; `first_line` is the line of the first one."""
+    def add(self, line_of: _LineOf, records: Sequence[_Record | _OldRecord]) -> None:
+        """Adds records; `line_of` tells the line of the i-th one."""
         count = len(records)
         if not count:
             return
@@ -171,13 +172,13 @@ class _Stream:
         except NoTimestamp as error:
             raise ResultsError(
                 self._file,
-                f"line {first_line + error.index}, timestamp",
+                f"line {line_of(error.index)}, timestamp",
                 Description("no time of the years 1970 to 2261 with a zone"),
                 "give the stream as vegeta wrote it",
                 "out-of-range",
             ) from None
         self.add_columns(
-            first_line,
+            line_of,
             sent_at_ns,
             np.fromiter([record.latency for record in records], np.int64, count),
             np.fromiter([record.code for record in records], np.int64, count),
@@ -186,24 +187,24 @@ class _Stream:
             np.fromiter([record.bytes_in for record in records], np.int64, count),
         )
 
-    def add_sequence(self, attack: list[str], sequence: columns.Int64s) -> None:
+    def add_sequence(self, attack: list[str], sequence: Int64s) -> None:
         self._attacks.add(attack, sequence)
 
     def add_columns(
         self,
-        first_line: int,
-        sent_at_ns: columns.Int64s,
-        latency_ns: columns.Int64s,
-        code: columns.Int64s,
+        line_of: _LineOf,
+        sent_at_ns: Int64s,
+        latency_ns: Int64s,
+        code: Int64s,
         error: list[str],
-        request_bytes: columns.Int64s,
-        response_bytes: columns.Int64s,
+        request_bytes: Int64s,
+        response_bytes: Int64s,
     ) -> None:
         if int(latency_ns.max()) > MAX_LATENCY_NS:
             index = int(latency_ns.argmax())
             raise ResultsError(
                 self._file,
-                f"line {first_line + index}, latency",
+                f"line {line_of(index)}, latency",
                 int(latency_ns[index]),
                 f"latencies are nanoseconds up to {MAX_LATENCY_NS}",
                 "out-of-range",
@@ -212,13 +213,13 @@ class _Stream:
             index = int(sent_at_ns.argmin())
             raise ResultsError(
                 self._file,
-                f"line {first_line + index}, timestamp",
+                f"line {line_of(index)}, timestamp",
                 int(sent_at_ns[index]),
                 "times lie after 1970",
                 "out-of-range",
             )
         ok = (code >= 200) & (code < 400)
-        kept: slice | columns.Bools = slice(None)
+        kept: slice | Bools = slice(None)
         if any(error):
             ok &= ~np.fromiter(map(bool, error), np.bool_, len(error))
             if NO_TARGETS in error:
@@ -247,7 +248,7 @@ class _Stream:
         )
 
 
-def _as_texts(codes: columns.Int64s) -> list[str]:
+def _as_texts(codes: Int64s) -> list[str]:
     first = int(codes[0]) if len(codes) else 0
     if bool((codes == first).all()):
         return [str(first)] * len(codes)
@@ -334,29 +335,53 @@ def read_vegeta_csv(source: Source, worker: int) -> Report:
     """
     stream = _Stream(source.name)
     lines = _Lines(source)
-    checks: tuple[Check, ...] = ()
     limit_before = csv.field_size_limit(MAX_LINE_BYTES)
+    records = _csv_records(source.name, csv.reader(lines, strict=True), lines)
+    checks: tuple[Check, ...] = ()
     try:
-        reader = csv.reader(lines, strict=True)
-        while records := list(itertools.islice(reader, _CSV_CHUNK)):
-            first_line = reader.line_num - len(records) + 1
-            if not lines.ended and len(records[-1]) not in _CSV_COLUMNS:
-                records.pop()
-                checks = (truncated(source.name, reader.line_num),)
-            _add_csv(source.name, stream, first_line, [record for record in records if record])
-    except csv.Error:
-        if lines.ended:
-            raise ResultsError(
-                source.name,
-                f"line {lines.number}",
-                Description("not CSV"),
-                "give the stream as vegeta wrote it",
-                "malformed",
-            ) from None
-        checks = (truncated(source.name, lines.number),)
+        while chunk := list(itertools.islice(records, _CSV_CHUNK)):
+            if chunk[-1].cut:
+                checks = (truncated(source.name, chunk.pop().line),)
+            _add_csv(source.name, stream, chunk)
     finally:
         csv.field_size_limit(limit_before)
     return stream.report(worker, "vegeta results CSV", checks)
+
+
+class _CsvRecord(NamedTuple):
+    line: int
+    cells: list[str]
+    cut: bool = False
+
+
+def _csv_records(file: str, reader: Iterator[list[str]], lines: _Lines) -> Iterator[_CsvRecord]:
+    """The records with their lines, blank ones left out; a last one that is cut says so."""
+    columns_of_first = 0
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error:
+            if lines.ended:
+                raise _malformed(file, lines.number, "not CSV") from None
+            yield _CsvRecord(lines.number, [], cut=True)
+            return
+        if cells is None:
+            return
+        if not cells:
+            continue
+        columns_of_first = columns_of_first or len(cells)
+        if not lines.ended and len(cells) < max(_CSV_COLUMNS):
+            yield _CsvRecord(lines.number, [], cut=True)
+            return
+        if len(cells) not in _CSV_COLUMNS or len(cells) != columns_of_first:
+            raise _malformed(file, lines.number, f"{len(cells)} columns")
+        yield _CsvRecord(lines.number, cells)
+
+
+def _malformed(file: str, line: int, found: str) -> ResultsError:
+    return ResultsError(
+        file, f"line {line}", Description(found), "give the stream as vegeta wrote it", "malformed"
+    )
 
 
 class _Lines:
@@ -377,80 +402,47 @@ class _Lines:
                 try:
                     yield line.decode()
                 except UnicodeDecodeError:
-                    raise ResultsError(
-                        self._file,
-                        f"line {self.number}",
-                        Description("bad UTF-8"),
-                        "give the stream as vegeta wrote it",
-                        "malformed",
-                    ) from None
+                    raise _malformed(self._file, self.number, "bad UTF-8") from None
 
 
-def _add_csv(file: str, stream: _Stream, first_line: int, records: list[list[str]]) -> None:
+def _add_csv(file: str, stream: _Stream, records: list[_CsvRecord]) -> None:
     if not records:
         return
-    for line, record in enumerate(records, first_line):
-        if len(record) not in _CSV_COLUMNS:
-            raise ResultsError(
-                file,
-                f"line {line}",
-                Description(f"{len(record)} columns"),
-                "vegeta writes 12; give the stream as it wrote it",
-                "malformed",
-            )
+    lines = [record.line for record in records]
     integers = {
-        name: _integers(file, first_line, name, [record[column] for record in records])
-        for name, column in (
-            ("timestamp", 0),
-            ("code", 1),
-            ("latency", 2),
-            ("bytes_out", 3),
-            ("bytes_in", 4),
-            ("seq", 8),
+        name: _integers(file, lines, name, [record.cells[column] for record in records], most)
+        for name, column, most in (
+            ("timestamp", 0, MAX_INTEGER),
+            ("code", 1, _HIGHEST_CODE),
+            ("latency", 2, MAX_INTEGER),
+            ("bytes_out", 3, MAX_INTEGER),
+            ("bytes_in", 4, MAX_INTEGER),
+            ("seq", 8, MAX_INTEGER),
         )
     }
-    if int(integers["code"].max()) > _HIGHEST_CODE:
-        raise ResultsError(
-            file,
-            f"line {first_line + int(integers['code'].argmax())}, code",
-            int(integers["code"].max()),
-            "an HTTP status has three digits",
-            "out-of-range",
-        )
-    stream.add_sequence([record[7] for record in records], integers["seq"])
+    stream.add_sequence([record.cells[7] for record in records], integers["seq"])
     stream.add_columns(
-        first_line,
+        lines.__getitem__,
         integers["timestamp"],
         integers["latency"],
         integers["code"],
-        [record[5] for record in records],
+        [record.cells[5] for record in records],
         integers["bytes_out"],
         integers["bytes_in"],
     )
 
 
-def _integers(file: str, first_line: int, name: str, texts: list[str]) -> columns.Int64s:
-    for line, text in enumerate(texts, first_line):
-        if not (text.isascii() and text.isdecimal() and len(text) <= _LONGEST_INTEGER):
+def _integers(file: str, lines: list[int], name: str, texts: list[str], most: int) -> Int64s:
+    for line, text in zip(lines, texts, strict=True):
+        if not (text.isascii() and text.isdecimal() and len(text) <= _LONGEST_INTEGER and int(text) <= most):
             raise ResultsError(
                 file,
                 f"line {line}, {name}",
-                Description(
-                    "no integer from 0 to 10^18 - 1" if name != "timestamp" else "no Unix time in ns"
-                ),
+                Description(f"no integer from 0 to {most}"),
                 "give the stream as vegeta wrote it",
-                "wrong-type",
+                "out-of-range" if text.isdecimal() else "wrong-type",
             )
-    numbers = [int(text) for text in texts]
-    if max(numbers) > MAX_INTEGER:
-        raise ResultsError(
-            file,
-            f"line {first_line + numbers.index(max(numbers))}, {name}",
-            max(numbers),
-            "give the stream as vegeta wrote it",
-            "out-of-range",
-        )
-    return np.array(numbers, dtype=np.int64)
+    return np.array([int(text) for text in texts], dtype=np.int64)
 
 
 def _read_json_lines(file: str, blocks: Iterable[LineBlock], worker: int, kind: Kind) -> Report:
@@ -463,13 +455,19 @@ def _read_json_lines(file: str, blocks: Iterable[LineBlock], worker: int, kind: 
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             as_written = False
         if as_written:
-            stream.add(block.first_line, records)
+            stream.add(partial(_line_of, block), records)
             continue
         try:
-            stream.add(block.first_line, list(_records_one_by_one(file, block)))
+            stream.add(partial(_line_of, block), list(_records_one_by_one(file, block)))
         except _CutLine as cut:
             return stream.report(worker, kind, (truncated(file, cut.line),))
     return stream.report(worker, kind)
+
+
+def _line_of(block: LineBlock, index: int) -> int:
+    """The line of the i-th record of a block: blank lines hold none."""
+    filled = (line for line, text in enumerate(block.text.split(b"\n"), block.first_line) if text.strip())
+    return next(itertools.islice(filled, index, None))
 
 
 class _CutLine(Exception):

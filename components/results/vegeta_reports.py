@@ -86,6 +86,14 @@ def read_vegeta_report(source: Source, worker: int) -> Report:
             "give the report as vegeta wrote it",
             "out-of-range",
         ) from None
+    if not earliest <= latest <= end:
+        raise ResultsError(
+            source.name,
+            "earliest, latest, end",
+            [earliest, latest, end],
+            "they must follow each other in time",
+            "out-of-range",
+        )
     phantoms = read.status_codes.get("0", 0) if read.errors == [NO_TARGETS] else 0
     overflowed = read.latencies.mean < 0 or read.latencies.total < 0
     stated = ToolSummary(
@@ -95,8 +103,8 @@ def read_vegeta_report(source: Source, worker: int) -> Report:
         errors=_error_texts([error for error in read.errors or [] if error != NO_TARGETS]),
         started_at_ns=earliest,
         last_sent_at_ns=latest,
-        ended_at_ns=max(end, latest),
-        duration_ns=max(end, latest) - earliest,
+        ended_at_ns=end,
+        duration_ns=end - earliest,
         mean_ns=None if overflowed or not read.requests else float(read.latencies.mean),
         percentile_ns=_percentiles(read.latencies) if read.requests else {},
         min_ns=read.latencies.min,

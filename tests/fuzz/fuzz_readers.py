@@ -24,7 +24,7 @@ with atheris.instrument_imports(include=["model_load_test.components.results"]):
     from model_load_test.components.results.summary import to_json_values
 
 CORPUS = Path(__file__).parent / "corpus"
-LEARNT = Path("build/fuzz")
+LEARNT = Path("build/fuzz/learnt")
 LONGEST_INPUT = 1 << 14
 SLOWEST_SECONDS = 10
 WORDS = (
@@ -117,7 +117,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["PATH"] = ""  # no vegeta: its gob decoder is not ours to fuzz
     LEARNT.mkdir(parents=True, exist_ok=True)
-    words = LEARNT / "words.dict"
+    words = LEARNT.parent / "words.dict"
     words.write_text("".join(f'"{word.replace(chr(34), chr(92) + chr(34))}"\n' for word in WORDS))
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         path = Path(folder) / "report"
@@ -129,7 +129,7 @@ def main() -> None:
                 f"-timeout={SLOWEST_SECONDS}",
                 "-rss_limit_mb=2048",
                 f"-dict={words}",
-                f"-artifact_prefix={LEARNT}/",
+                f"-artifact_prefix={LEARNT.parent}/",
                 "-print_final_stats=1",
                 str(LEARNT),
                 str(CORPUS),
