@@ -27,7 +27,7 @@ _REPLACEMENTS: Final = (
     (re.compile(r"\[[0-9a-fA-F:]*:[0-9a-fA-F:.]*(?:%\w+)?\](?::\d+)?"), "<address>"),
     (re.compile(r"\{.*\}|\[.*\]"), REDACTED),
     (re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?"), "<address>"),
-    (re.compile(r"\blookup \S+( on \S+)?"), "lookup <host>"),
+    (re.compile(r"\blookup \S+?( on \S+?)?(?=:?(\s|$))"), "lookup <host>"),
     (re.compile(r"\b[A-Za-z0-9][\w.-]*:\d{2,5}\b"), "<address>"),
     (re.compile(r"<address>->(?:<address>)"), "<address>"),
     # opaque words: tokens, base64, identifiers of one request

@@ -28,6 +28,7 @@ _Reader = Callable[[Source, int], Report]
 
 _BOM: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _VEGETA_CSV: Final = re.compile(rb"\d{19},")
+_EMPTY_LIST: Final = re.compile(rb"\s*\[\s*\]\s*")
 _VEGETA_GOB: Final = re.compile(rb"\A.{0,8}\x06Result\x01", re.DOTALL)
 
 _CSV_READERS: Final[tuple[tuple[str, _Reader], ...]] = (
@@ -97,7 +98,7 @@ def _reader_of(source: Source) -> _Reader:
 def _json_reader(source: Source) -> _Reader:
     is_list = source.head.lstrip().startswith(b"[")
     keys = keys_of_first_object(source.head.lstrip()[1:] if is_list else source.head)
-    if is_list and (locust.is_locust(keys) or not source.head.strip().strip(b"[] \t\r\n")):
+    if is_list and (locust.is_locust(keys) or _EMPTY_LIST.fullmatch(source.head)):
         return locust.read_locust_json
     if not is_list:
         for recognises, reader in (
