@@ -82,6 +82,7 @@ def model_status(
         ModelNotFound: The server has no such model.
         UnexpectedAnswer: What answers is not a TF Serving server of that protocol.
     """
+    _require_name(model_name)
     if endpoint.protocol == "grpc":
         request = GetModelStatusRequest()
         request.model_spec.name = model_name
@@ -115,6 +116,7 @@ def model_metadata(
         ModelNotFound: The server has no such model, or none of its versions is available.
         UnexpectedAnswer: What answers is not a TF Serving server of that protocol.
     """
+    _require_name(model_name)
     signature_defs = SignatureDefMap()
     if endpoint.protocol == "grpc":
         request = GetModelMetadataRequest()
@@ -199,6 +201,11 @@ def wait_until_ready(
         if time.monotonic() + _POLL_SECONDS >= deadline or not keep_waiting():
             raise failure
         time.sleep(_POLL_SECONDS)
+
+
+def _require_name(model_name: str) -> None:
+    if not model_name:
+        raise InputError("model_name", model_name, "give the name the model is served by")
 
 
 def _not_ready(endpoint: Endpoint, model_name: str, versions: tuple[VersionStatus, ...]) -> ModelNotReady:

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from model_load_test.components.errors import InputError
 from model_load_test.components.protocols.client import (
     ModelNotFound,
     ServerUnreachable,
@@ -72,6 +73,12 @@ def test_an_unknown_model_is_named_with_what_the_server_said(endpoint: Endpoint,
     assert raised.value.field == "model_name"
     assert raised.value.value == "numbers"
     assert str(endpoint) in raised.value.remedy
+
+
+@pytest.mark.parametrize("ask", [model_status, model_metadata])
+def test_no_name_is_no_model(endpoint: Endpoint, ask) -> None:
+    with pytest.raises(InputError, match="give the name the model is served by"):
+        ask(endpoint, "")
 
 
 def test_rest_names_the_models_the_server_has_answered_for(server: EmbeddedServer) -> None:

@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -33,6 +34,7 @@ from model_load_test.components.serving.embedded.faults import Faults
 from model_load_test.components.serving.embedded.grpc_service import generic_handlers
 from model_load_test.components.serving.embedded.inference import Inference
 from model_load_test.components.serving.embedded.metrics import Metrics
+from model_load_test.components.serving.embedded.numpy_backend import digits, load_numpy_model
 from model_load_test.components.serving.embedded.process import ServerDidNotStart, embedded_server
 from model_load_test.components.serving.embedded.servables import Servables
 
@@ -106,7 +108,8 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
         "from model_load_test.components.serving.embedded.process import embedded_server\n"
-        "server = embedded_server('digits', backend='numpy').__enter__()\n"
+        "running = embedded_server('digits', backend='numpy')\n"
+        "server = running.__enter__()\n"
         "print(server.pid, flush=True)\n"
         "os._exit(1)\n"
     )
@@ -281,27 +284,48 @@ def test_the_metrics_have_tf_servings_names_and_add_up() -> None:
     assert samples[runtime] == "7"
 
 
-def test_a_version_that_fails_to_load_is_said_to_have_ended() -> None:
-    """Seen by a client that waits: it does not wait on, and tells why."""
+def test_a_client_that_waits_sees_versions_load_and_fail() -> None:
+    """It waits for a version still to come, and no longer than until all have failed."""
     servables = Servables()
-    servables.expect("digits", [1], {})
+    servables.expect("digits", [1, 2], {})
+    servables.expect("broken", [1], {})
 
-    def broken() -> Any:
+    def fail() -> Any:
         raise OSError("no such file: variables.index")
 
-    async def scenario() -> None:
-        import grpc
+    def give_up() -> bool:
+        raise AssertionError("it waits although nothing is to come")
 
+    async def scenario() -> None:
         server = grpc.aio.server()
         server.add_generic_rpc_handlers(generic_handlers(Inference(servables, Metrics()), None))
         endpoint = Endpoint("grpc", "127.0.0.1", server.add_insecure_port("127.0.0.1:0"))
         await server.start()
-        with pytest.raises(ModelNotReady, match="version 1 START"):
-            await asyncio.to_thread(wait_until_ready, endpoint, "digits", 0.3)
+
+        async def wait(model_name: str, seconds: float, **more: Any) -> list[str]:
+            versions = await asyncio.to_thread(wait_until_ready, endpoint, model_name, seconds, **more)
+            return [version.state for version in versions]
+
+        with pytest.raises(ModelNotReady, match="version 1 START, version 2 START"):
+            await wait("digits", 0.3)
+        servables.load("digits", 1, lambda: load_numpy_model(digits))
+        with pytest.raises(ModelNotReady, match="version 1 AVAILABLE, version 2 START"):
+            await wait("digits", 0.3)
         with pytest.raises(OSError, match="variables"):
-            servables.load("digits", 1, broken)
+            servables.load("digits", 2, fail)
+        assert await wait("digits", 5) == ["AVAILABLE", "END"]
+        with pytest.raises(OSError, match="variables"):
+            servables.load("broken", 1, fail)
         with pytest.raises(ModelNotReady, match=r"version 1 END \(no such file: variables.index\)"):
-            await asyncio.to_thread(wait_until_ready, endpoint, "digits", 60)
+            await wait("broken", 60, keep_waiting=give_up)
         await server.stop(None)
 
     asyncio.run(scenario())
+
+
+def test_a_latency_on_a_limit_lies_in_the_bucket_above() -> None:
+    metrics = Metrics()
+    metrics.request_took("m", "Predict", "GRPC", 10_000)
+    page = metrics.page()
+    assert 'le="10"} 0' in page
+    assert 'le="18"} 1' in page
