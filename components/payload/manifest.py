@@ -63,7 +63,8 @@ def read_manifest(folder: Path) -> PayloadManifest:
     """Reads the manifest of the payload set in `folder`.
 
     Raises:
-        PayloadError: It is missing, cannot be read, or was written by a newer version.
+        PayloadError: It is missing, cannot be read, was written by a newer version, or its requests
+            are not all there.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -78,32 +79,82 @@ def read_manifest(folder: Path) -> PayloadManifest:
         raise PayloadError(
             "schema_version", manifest.schema_version, f"this version reads up to {SCHEMA_VERSION}; update it"
         )
+    _refuse_incomplete(content_path(folder, manifest), manifest.content_bytes)
     return manifest
+
+
+def content_path(folder: Path, manifest: PayloadManifest) -> Path:
+    """The file with the requests."""
+    return folder / (GRPC_REQUESTS_NAME if manifest.protocol == "grpc" else HTTP_BODIES_NAME)
+
+
+def _refuse_incomplete(content: Path, content_bytes: int) -> None:
+    try:
+        found_bytes = content.stat().st_size
+    except OSError as error:
+        raise PayloadError(
+            "payload", str(content), f"cannot be read ({error.strerror}); make it anew"
+        ) from None
+    if found_bytes != content_bytes:
+        raise PayloadError(
+            "payload",
+            str(content),
+            f"{found_bytes} bytes where the manifest says {content_bytes}; make it anew",
+        )
 
 
 def read_bodies(folder: Path) -> list[bytes]:
     """Reads the bodies of an HTTP payload set, one a request.
 
     Raises:
-        PayloadError: They are missing, cannot be read, or are not as many as the manifest says.
+        PayloadError: As `read_manifest`, or the set is not for HTTP.
     """
     manifest = read_manifest(folder)
-    path = folder / HTTP_BODIES_NAME
     if manifest.protocol != "http":
         raise PayloadError(
             "payload", str(folder), f"it holds {manifest.protocol} requests; make one for http"
         )
-    try:
-        bodies = path.read_bytes().splitlines()
-    except OSError as error:
-        raise PayloadError("payload", str(path), f"cannot be read ({error}); make it anew") from None
-    if len(bodies) != manifest.requests:
+    return _content(folder, manifest).splitlines()
+
+
+def read_messages(folder: Path) -> list[bytes]:
+    """Reads the serialised messages of a gRPC payload set, one a request.
+
+    Raises:
+        PayloadError: As `read_manifest`, or the set is not for gRPC.
+    """
+    manifest = read_manifest(folder)
+    if manifest.protocol != "grpc":
         raise PayloadError(
-            "payload",
-            str(path),
-            f"{len(bodies)} bodies where the manifest says {manifest.requests}; make it anew",
+            "payload", str(folder), f"it holds {manifest.protocol} requests; make one for grpc"
         )
-    return bodies
+    content = _content(folder, manifest)
+    messages = []
+    position = 0
+    while position < len(content):
+        size, position = _read_varint(content, position)
+        messages.append(content[position : position + size])
+        position += size
+    return messages
+
+
+def _content(folder: Path, manifest: PayloadManifest) -> bytes:
+    path = content_path(folder, manifest)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PayloadError("payload", str(path), f"cannot be read ({error.strerror}); make it anew") from None
+
+
+def _read_varint(content: bytes, position: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = content[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return number, position
 
 
 def write_manifest(folder: Path, manifest: PayloadManifest) -> None:

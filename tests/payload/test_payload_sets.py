@@ -22,6 +22,7 @@ from model_load_test.components.payload.manifest import (
     PayloadManifest,
     read_bodies,
     read_manifest,
+    read_messages,
 )
 from model_load_test.components.protocols.client import open_channel
 from model_load_test.components.protocols.endpoint import Endpoint
@@ -97,12 +98,14 @@ def model(tmp_path: Path) -> Path:
 
 
 def grpc_requests(folder: Path) -> list[Any]:
+    """Read by protobuf's own reader of delimited messages, not by ours."""
     data = (folder / "requests.bin").read_bytes()
     requests, position = [], 0
     while position < len(data):
         size, position = _DecodeVarint32(data, position)
         requests.append(PredictRequest.FromString(data[position : position + size]))
         position += size
+    assert [request.SerializeToString(deterministic=True) for request in requests] == read_messages(folder)
     return requests
 
 
@@ -322,11 +325,14 @@ def test_unreadable_sets(model: Path, tmp_path: Path) -> None:
     made(model, tmp_path, requests=3, protocol="http")
     bodies = tmp_path / "bodies.jsonl"
     bodies.write_bytes(bodies.read_bytes().splitlines(keepends=True)[0])
-    with pytest.raises(PayloadError, match="1 bodies where the manifest says 3"):
+    with pytest.raises(PayloadError, match="bytes where the manifest says"):
         read_bodies(tmp_path)
     bodies.unlink()
     with pytest.raises(PayloadError, match="cannot be read"):
         read_bodies(tmp_path)
+    made(model, tmp_path, requests=3, protocol="http")
+    with pytest.raises(PayloadError, match="make one for grpc"):
+        read_messages(tmp_path)
     made(model, tmp_path, requests=3)
     with pytest.raises(PayloadError, match="make one for http"):
         read_bodies(tmp_path)
