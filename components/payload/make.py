@@ -14,6 +14,7 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 
+from model_load_test.components.payload.examples import Row, batch_of, read_examples
 from model_load_test.components.payload.manifest import (
     GRPC_REQUESTS_NAME,
     HTTP_BODIES_NAME,
@@ -83,6 +84,7 @@ def make_payload(
     batch_sizes: Sequence[int] = (1, 2, 4),
     seed: int = 0,
     body_format: str = "auto",
+    examples: Path | str | None = None,
 ) -> PayloadManifest:
     """Makes a payload set and writes it with its manifest into a folder.
 
@@ -97,6 +99,8 @@ def make_payload(
         batch_sizes: Batch sizes to draw from, each equally likely.
         seed: The same seed makes the same requests, on every machine.
         body_format: TF Serving's REST format, row or columnar; auto is row where it is possible.
+        examples: File of the user's own examples to draw from, as `read_examples` reads it; without
+            one the values are random.
 
     Returns:
         The manifest, as it was written.
@@ -109,11 +113,13 @@ def make_payload(
     _refuse_out_of_range(requests, batch_sizes, seed)
     signature = _predict_signature(source, model_name, signature_name)
     encoding = _encoding(chosen, model_name, signature, body_format)
+    rows = read_examples(Path(examples), signature) if examples else ()
+    contents = _requests(signature, rows, requests, batch_sizes, seed)
     folder = Path(out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST_NAME).unlink(missing_ok=True)
-        return _write(folder, encoding, chosen, model_name, signature, requests, batch_sizes, seed)
+        return _write(folder, encoding, chosen, model_name, signature, requests, contents, seed)
     except OSError as error:
         raise PayloadError("out_dir", str(folder), f"cannot be written ({error.strerror})") from None
 
@@ -125,7 +131,7 @@ def _write(
     model_name: str,
     signature: Signature,
     requests: int,
-    batch_sizes: Sequence[int],
+    contents: Iterator[Mapping[str, Array]],
     seed: int,
 ) -> PayloadManifest:
     digest = hashlib.sha256("\0".join((protocol, encoding.method, encoding.path, "")).encode())
@@ -133,7 +139,7 @@ def _write(
     content_bytes = 0
     path = folder / encoding.file_name
     with path.open("wb") as file:
-        for inputs in _random_requests(signature, requests, batch_sizes, seed):
+        for inputs in contents:
             record = encoding.record(inputs)
             digest.update(record)
             file.write(record)
@@ -168,12 +174,16 @@ def _write(
     return manifest
 
 
-def _random_requests(
-    signature: Signature, requests: int, batch_sizes: Sequence[int], seed: int
-) -> Iterator[dict[str, Array]]:
+def _requests(
+    signature: Signature, rows: Sequence[Row], requests: int, batch_sizes: Sequence[int], seed: int
+) -> Iterator[Mapping[str, Array]]:
     values = RandomValues(seed)
     for _ in range(requests):
-        yield random_inputs(signature, values.choose(batch_sizes), values)
+        batch_size = values.choose(batch_sizes)
+        if rows:
+            yield batch_of(rows, signature, batch_size, values)
+        else:
+            yield random_inputs(signature, batch_size, values)
 
 
 def _protocol(source: Endpoint | Path | str, protocol: str) -> Protocol:
@@ -301,9 +311,13 @@ def _json_line(document: Mapping[str, Any]) -> bytes:
 def _json_values(tensor: Array) -> Any:
     if tensor.dtype == object:
         return np.vectorize(bytes.decode, otypes=[object])(tensor).tolist()
+    if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+        raise PayloadError("examples", tensor.tolist(), "JSON has only finite numbers; use grpc")
     if tensor.dtype == np.float32:
         # As doubles, so that 0.1234 is written as such and not as 0.12340000271797180176.
-        return np.round(tensor.astype(np.float64), 4).tolist()
+        exact = tensor.astype(np.float64)
+        short = np.round(exact, 4)
+        return (short if np.array_equal(short.astype(np.float32), tensor) else exact).tolist()
     return tensor.tolist()
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from model_load_test.components.payload.manifest import PayloadError
 from model_load_test.components.protocols.signature import Signature, TensorSpec
-from model_load_test.components.protocols.tensors import Array, numpy_dtype
+from model_load_test.components.protocols.tensors import Array, TensorError, numpy_dtype
 
 OPEN_SIZES: Final = (8, 16, 32)
 """Drawn for a dimension that the signature leaves open, other than the batch's."""
@@ -35,7 +35,11 @@ class RandomValues:
 
     def choose(self, options: Sequence[int]) -> int:
         """One of `options`, each equally likely."""
-        return options[int(self._below(len(options), 1)[0])]
+        return options[self.index(len(options))]
+
+    def index(self, count: int) -> int:
+        """A number from 0 to below `count`, each equally likely."""
+        return int(self._below(count, 1)[0])
 
     def tensor(self, dtype: str, shape: Sequence[int]) -> Array:
         """A tensor of numpy's dtype `dtype` (`string`: an object array of bytes)."""
@@ -88,7 +92,7 @@ def random_inputs(signature: Signature, batch_size: int, values: RandomValues) -
         ]
         try:
             tensors[name] = values.tensor(spec.dtype, shape)
-        except TypeError:
+        except TensorError:
             raise PayloadError(
                 "signature_name",
                 signature.name,

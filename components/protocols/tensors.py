@@ -85,8 +85,9 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     """The numpy dtype called `name` by `dtype_name`; object for `string`.
 
     Raises:
-        TensorError: It is bfloat16 and ml_dtypes is not installed.
+        TensorError: There is none of that name, or it is bfloat16 and ml_dtypes is not installed.
     """
+    dtype_number(name)
     if name == "string":
         return np.dtype(object)
     if name == "bfloat16":
