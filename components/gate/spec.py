@@ -41,7 +41,7 @@ class GateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One-sided error probability of the whole run, over all its looks."""
     objectives: tuple[str, ...] = ()
     """Absolute service-level objectives such as `p99_ms<=50`."""
-    looks: tuple[int, ...] = (15, 30, 60)
+    looks: tuple[int, ...] = (10, 15, 20, 30, 60)
     """Numbers of pairs at which the run may stop; equal to the load spec's."""
     requests_per_block: float = 0.0
     """Planned requests of a block and arm, from the load spec; 0 when unknown."""
@@ -59,7 +59,7 @@ class GateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def alpha_at(self, pairs: int) -> float:
         """The part of `alpha` that a judgement of so many pairs may spend.
 
-        Alpha is spent in proportion to the pairs (0.0125, 0.0125, 0.025 over 15, 30, 60), so the
+        Alpha is spent in proportion to the pairs (a sixth of it in the first 10 of 60), so the
         chance of any false decision over all looks is at most `alpha` by Bonferroni's inequality.
         A number of pairs between two looks is judged with the share of the later one.
         """
@@ -152,7 +152,7 @@ def _validate(spec: GateSpec) -> None:
         bool(spec.looks) and all(a < b for a, b in zip((0, *spec.looks), spec.looks, strict=False)),
         "looks",
         spec.looks,
-        "give rising numbers of pairs, such as [15, 30, 60]",
+        "give rising numbers of pairs, such as [10, 15, 20, 30, 60]",
     )
     _require(
         math.isfinite(spec.requests_per_block) and spec.requests_per_block >= 0,

@@ -16,7 +16,7 @@ def run_load_test(
     mode: str = "auto",
     rate_rps: float = 200.0,
     block_seconds: float = 0.0,
-    looks: list[int] = [15, 30, 60],
+    looks: list[int] = [10, 15, 20, 30, 60],
     warmup_seconds: float = 2.0,
     timeout_seconds: float = 5.0,
     connections: int = 1,

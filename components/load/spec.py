@@ -36,7 +36,7 @@ class LoadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate_rps: float = 200.0
     """Offered rate per arm, open loop: a slow server does not slow it."""
     block_seconds: float = 1.0
-    looks: tuple[int, ...] = (15, 30, 60)
+    looks: tuple[int, ...] = (10, 15, 20, 30, 60)
     """Numbers of pairs after which the stop rule is asked; the last is the most ever measured."""
     warmup_seconds: float = 2.0
     """Load before the first block; its requests are kept as block -1 and judged by nobody."""
@@ -129,7 +129,7 @@ def _validate(spec: LoadSpec) -> None:
         bool(spec.looks) and all(a < b for a, b in zip((0, *spec.looks), spec.looks, strict=False)),
         "looks",
         spec.looks,
-        "give rising numbers of pairs, such as [15, 30, 60]",
+        "give rising numbers of pairs, such as [10, 15, 20, 30, 60]",
     )
     _require(
         spec.tool != "ghz" or spec.rate_rps == int(spec.rate_rps),

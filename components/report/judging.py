@@ -13,7 +13,7 @@ from model_load_test.components.baseline.fingerprint import fingerprint_text, pa
 from model_load_test.components.baseline.lookup import FoundBaseline
 from model_load_test.components.baseline.record import Record
 from model_load_test.components.gate.judge import judge
-from model_load_test.components.gate.spec import GateSpec, parse_gate_spec
+from model_load_test.components.gate.spec import gate_spec_of_run
 from model_load_test.components.report.model import HistoryPoint, Model, RunReport, build_run_report
 from model_load_test.components.results.table import RunMetadata, read_results
 from model_load_test.components.results.validity import validate
@@ -47,7 +47,7 @@ def judge_results(
         results.table,
         gate_spec_of_run(gate_values, results.metadata.load_spec),
         checks=validate(results.table, results.metadata),
-        history=[values for record in found.history if (values := gate_values_of(record))],
+        history=[values for record in reversed(found.history) if (values := gate_values_of(record))],
     )
     return build_run_report(
         verdict,
@@ -60,16 +60,6 @@ def judge_results(
         fingerprints={"run": fingerprint_text(parse_fingerprint(results.metadata.fingerprint))},
         history=[_point(record) for record in found.history],
     )
-
-
-def gate_spec_of_run(gate_values: Mapping[str, Any], load_spec: Mapping[str, Any]) -> GateSpec:
-    """The gate spec of a run: what the user demands, and the looks and block size it was measured with."""
-    measured: dict[str, Any] = {}
-    if "looks" in load_spec:
-        measured["looks"] = tuple(load_spec["looks"])
-    if "rate_rps" in load_spec and "block_seconds" in load_spec:
-        measured["requests_per_block"] = load_spec["rate_rps"] * load_spec["block_seconds"]
-    return parse_gate_spec({**measured, **gate_values})
 
 
 def gate_values_of(record: Record) -> dict[str, float]:

@@ -13,7 +13,7 @@ def load_test_gate_on_vertex(
     signature_name: str = "serving_default",
     mode: str = "auto",
     rate_rps: float = 200.0,
-    looks: list[int] = [15, 30, 60],
+    looks: list[int] = [10, 15, 20, 30, 60],
     margins: dict[str, float] = {},
     alpha: float = 0.05,
     objectives: list[str] = [],

@@ -55,7 +55,9 @@ def test_what_cannot_be_judged_by_is_refused(values: dict[str, Any], message: st
 
 def test_alpha_is_spent_in_proportion_to_the_pairs() -> None:
     spec = GateSpec()
-    assert [spec.alpha_at(pairs) for pairs in (15, 30, 60)] == pytest.approx([0.0125, 0.0125, 0.025])
+    assert [spec.alpha_at(pairs) for pairs in (10, 15, 20, 30, 60)] == pytest.approx(
+        [0.05 * pairs / 60 for pairs in (10, 5, 5, 10, 30)]
+    )
     assert spec.alpha_at(14) == spec.alpha_at(15)
     assert spec.alpha_at(40) == spec.alpha_at(60)
     assert spec.alpha_at(500) == spec.alpha_at(60)
