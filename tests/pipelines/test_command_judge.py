@@ -87,7 +87,7 @@ def test_a_file_without_metadata_is_judged_with_the_defaults(
     line = json.loads(capsys.readouterr().out)
     expected = judge(table, GateSpec())
     assert line["verdict"] == expected.verdict
-    assert line["looks"] == [15, 30, 60]
+    assert line["looks"] == [10, 15, 20, 30, 60]
     assert line["metrics"]["p50"]["upper"] == pytest.approx(expected.metrics["p50"].upper)
 
 
