@@ -45,10 +45,12 @@ MOST_DETAILS: Final = 1_000_000
 """ghz keeps the details of so many requests and goes on counting (`maxResult`)."""
 CSV_HEADER: Final = "duration (ms),status,error"
 
-_CHUNK_BYTES: Final = 1 << 18
+_CHUNK_BYTES: Final = 1 << 20
 # In valid JSON only between two objects: a quote followed by a letter opens a key.
 _BETWEEN_DETAILS: Final = re.compile(rb'\}\s*,\s*\{\s*"[A-Za-z]')
 _QUOTES_OF_A_DETAIL: Final = 14
+_DETAILS_KEY: Final = b'"details":'
+_OK_TAIL: Final = b'"error":"","status":"OK"}'
 _LONGEST_STATUS: Final = 64
 _LONGEST_OPTION: Final = 200
 _MILLISECONDS: Final = re.compile(rb"\d{1,10}(\.\d{1,6})?")
@@ -72,6 +74,13 @@ class _Detail(msgspec.Struct, gc=False):
     latency: Count
     error: str
     status: str
+
+
+class _OkDetail(msgspec.Struct, gc=False):
+    """A detail that is known to be OK: its two texts need not be decoded."""
+
+    timestamp: str
+    latency: Count
 
 
 class _LatencyPoint(msgspec.Struct):
@@ -101,7 +110,7 @@ class _GhzReport(msgspec.Struct):
     statusCodeDistribution: dict[str, Count] | None = None
     latencyDistribution: list[_LatencyPoint] | None = None
     histogram: list[_Bucket] | None = None
-    details: msgspec.Raw = msgspec.Raw(b"null")
+    details: msgspec.Raw = msgspec.Raw(b"")
 
 
 def is_ghz(keys: set[str]) -> bool:
@@ -116,13 +125,11 @@ def read_ghz_json(source: Source, worker: int) -> Report:
         ResultsError: The report is damaged.
     """
     text = source.document()
-    report = decode(source.name, text, _GhzReport)
-    details = memoryview(report.details)
-    _refuse_duplicates_around(source.name, text, details)
+    report, details = _apart(source.name, text)
     options = report.options or {}
     secrets = _secrets(options)
     collector = RowCollector(secrets)
-    has_details = bytes(details[:4]) != b"null"
+    has_details = bytes(details[:4]) not in (b"", b"null")
     if has_details:
         _collect(source.name, text, details, collector)
     stated = _stated(source.name, report, secrets)
@@ -174,18 +181,39 @@ def read_ghz_csv(source: Source, worker: int) -> Report:
     )
 
 
-def _refuse_duplicates_around(file: str, text: bytes | mmap.mmap, details: memoryview) -> None:
-    start, end = _span(text, details)
-    stand_in = b"null" if end > start else b""
-    refuse_duplicate_keys(file, b"".join((text[:start], stand_in, text[end:])))
+def _apart(file: str, text: bytes | mmap.mmap) -> tuple[_GhzReport, memoryview]:
+    """The report without its details, checked for keys given twice, and the details as text."""
+    start, end = _details_as_written(text)
+    if start == end:
+        start, end = _span(text, memoryview(decode(file, text, _GhzReport).details))
+    around = b"".join((text[:start], b"null" if end > start else b"", text[end:]))
+    refuse_duplicate_keys(file, around)
+    return decode(file, around, _GhzReport), memoryview(text)[start:end]
+
+
+def _details_as_written(text: bytes | mmap.mmap) -> tuple[int, int]:
+    """Where the details stand if they are the last list, as ghz writes them; else an empty span.
+
+    That saves a pass over them. Nothing is taken for granted: what stands around must be a report
+    whose only `details` these are, and they are decoded as a list of details next.
+    """
+    start = text.find(_DETAILS_KEY) + len(_DETAILS_KEY)
+    if start < len(_DETAILS_KEY):
+        return 0, 0
+    end = text.rfind(b"]") + 1
+    if text[start : start + 1] != b"[" or text[end:].strip() != b"}" or text[:start].count(b'"details"') != 1:
+        return 0, 0
+    try:
+        around = msgspec.json.decode(b"".join((text[:start], b"null", text[end:])), type=_GhzReport)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 0, 0
+    return (start, end) if bytes(memoryview(around.details)) == b"null" else (0, 0)
 
 
 def _span(text: bytes | mmap.mmap, part: memoryview) -> tuple[int, int]:
     """Where a part that msgspec cut out of a text stands in it; an empty span if it is a default."""
-    start = _address(part) - _address(memoryview(text))
-    if 0 <= start < len(text):
-        return start, start + len(part)
-    return len(text), len(text)
+    start = _address(part) - _address(memoryview(text)) if len(part) else -1
+    return (start, start + len(part)) if 0 <= start < len(text) else (len(text), len(text))
 
 
 def _address(view: memoryview) -> int:
@@ -198,12 +226,18 @@ def _collect(file: str, text: bytes | mmap.mmap, details: memoryview, collector:
             file, "details", Description("not a list"), "give the report as ghz wrote it", "wrong-type"
         )
     decoder = msgspec.json.Decoder(list[_Detail])
+    ok_decoder = msgspec.json.Decoder(list[_OkDetail])
     first = 0
     for chunk in _chunks(text, details):
         try:
-            read = decoder.decode(chunk)
+            read: list[_Detail] | list[_OkDetail] = ok_decoder.decode(chunk)
+            if chunk.count(_OK_TAIL) != len(read) or not _has_no_key_twice(chunk, len(read)):
+                read = decoder.decode(chunk)
+                if not _has_no_key_twice(chunk, len(read)):
+                    refuse_duplicate_keys(file, chunk)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # once more as a whole: that names the place in the report
+            decode(file, text, _GhzReport)
             decode(file, details, list[_Detail], "details")
             raise ResultsError(
                 file,
@@ -212,7 +246,6 @@ def _collect(file: str, text: bytes | mmap.mmap, details: memoryview, collector:
                 "give the report as ghz wrote it",
                 "malformed",
             ) from None
-        _refuse_duplicates_in(file, chunk, read)
         _add(file, first, read, collector)
         first += len(read)
 
@@ -236,14 +269,13 @@ def _release(text: bytes | mmap.mmap, start: int, end: int) -> None:
         text.madvise(mmap.MADV_DONTNEED, first_page, end - first_page)
 
 
-def _refuse_duplicates_in(file: str, chunk: bytes, read: list[_Detail]) -> None:
-    """Every detail has four keys and three texts, 14 quotes: none is left for a key given twice."""
+def _has_no_key_twice(chunk: bytes, count: int) -> bool:
+    """Whether every detail has just its four keys and three texts, 14 quotes."""
     quotes = int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == ord('"')))
-    if quotes != _QUOTES_OF_A_DETAIL * len(read):
-        refuse_duplicate_keys(file, chunk)
+    return quotes == _QUOTES_OF_A_DETAIL * count
 
 
-def _add(file: str, first: int, read: list[_Detail], collector: RowCollector) -> None:
+def _add(file: str, first: int, read: list[_Detail] | list[_OkDetail], collector: RowCollector) -> None:
     count = len(read)
     if not count:
         return
@@ -276,6 +308,9 @@ def _add(file: str, first: int, read: list[_Detail], collector: RowCollector) ->
             "times lie after 1970",
             "out-of-range",
         )
+    if isinstance(read[0], _OkDetail):
+        collector.add(sent_at_ns, latency_ns, np.ones(count, dtype=np.bool_), ["OK"] * count, [""] * count)
+        return
     status = [detail.status for detail in read]
     error_text = [detail.error for detail in read]
     _collect_rows(file, f"details[{first}...]", sent_at_ns, latency_ns, status, error_text, collector)
@@ -291,7 +326,10 @@ def _collect_rows(
     collector: RowCollector,
 ) -> None:
     of_status = {text: text == "OK" for text in set(status)}
-    ok = np.fromiter(map(of_status.__getitem__, status), np.bool_, len(status))
+    if len(of_status) == 1:
+        ok = np.full(len(status), of_status[status[0]], dtype=np.bool_)
+    else:
+        ok = np.fromiter(map(of_status.__getitem__, status), np.bool_, len(status))
     if any(error):
         ok &= ~np.fromiter(map(bool, error), np.bool_, len(error))
     try:

@@ -84,10 +84,13 @@ class RowCollector:
         return pa.Table.from_arrays([of_column[name] for name in ROWS_SCHEMA.names], schema=ROWS_SCHEMA)
 
     def _status_indices(self, texts: Sequence[str]) -> npt.NDArray[np.int16]:
-        for text in set(texts):
+        distinct = set(texts)
+        for text in distinct:
             self._statuses.setdefault(text, len(self._statuses))
         if len(self._statuses) > MOST_STATUSES:
             raise TooManyStatuses
+        if len(distinct) == 1:
+            return np.full(len(texts), self._statuses[texts[0]], dtype=np.int16)
         return np.fromiter(map(self._statuses.__getitem__, texts), np.int16, len(texts))
 
     def _error_indices(self, texts: Sequence[str]) -> Int32s:

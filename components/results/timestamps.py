@@ -16,9 +16,9 @@ _DAY_NS: Final = 86_400 * _SECOND_NS
 _LONGEST: Final = len("2026-11-21T11:16:15.123456789Z")
 _SHORTEST: Final = len("2026-11-21T11:16:15Z")
 _POINT: Final = _SHORTEST - 1
-_TIME_DIGITS: Final = (11, 12, 14, 15, 17, 18)
-_TIME_WEIGHTS: Final = np.array([36_000, 3_600, 600, 60, 10, 1], dtype=np.int64) * _SECOND_NS
-_FRACTION_WEIGHTS: Final = 10 ** np.arange(8, -1, -1, dtype=np.int64)
+_DATE_LENGTH: Final = len("2026-11-21")
+_SEPARATORS: Final = ((10, "T"), (13, ":"), (16, ":"))
+_ZERO: Final = np.uint8(ord("0"))
 _ANY: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
 )
@@ -57,38 +57,44 @@ def unix_ns(texts: Sequence[str]) -> Int64s:
 def _in_utc(characters: np.ndarray[tuple[int], np.dtype[np.bytes_]], lengths: Int64s) -> Int64s | None:
     """All texts at once if all have the form that Go writes in UTC, else None."""
     grid = characters.view(np.uint8).reshape(len(characters), _LONGEST)
-    places = np.arange(_SHORTEST, _LONGEST - 1)
-    in_fraction: Bools = places < (lengths - 1)[:, None]
-    fraction = np.where(in_fraction, grid[:, _SHORTEST : _LONGEST - 1] - ord("0"), 0)
-    time = grid[:, _TIME_DIGITS] - ord("0")
-    whole = lengths == _SHORTEST
-    form = (
-        (grid[:, 10] == ord("T"))
-        & (grid[:, 13] == ord(":"))
-        & (grid[:, 16] == ord(":"))
-        & (grid[np.arange(len(grid)), lengths - 1] == ord("Z"))
-        & (whole | ((grid[:, _POINT] == ord(".")) & (lengths > _SHORTEST + 1)))
-    )
-    if not (form.all() and (time <= 9).all() and (fraction <= 9).all()):
+    ends = lengths - 1
+    sound = grid[np.arange(len(grid)), ends] == ord("Z")
+    for place, separator in _SEPARATORS:
+        sound &= grid[:, place] == ord(separator)
+    sound &= (ends == _POINT) | ((grid[:, _POINT] == ord(".")) & (ends > _POINT + 1))
+    hours, minutes, seconds = (_two_digits(grid, place, sound) for place in (11, 14, 17))
+    sound &= (hours < 24) & (minutes < 60) & (seconds < 60)
+    fraction = np.zeros(len(grid), dtype=np.int64)
+    for place in range(_POINT + 1, _LONGEST - 1):
+        digit = np.where(place < ends, grid[:, place] - _ZERO, 0)
+        sound &= digit <= 9
+        fraction = fraction * 10 + digit
+    if not sound.all():
         return None
-    since_midnight: Int64s = time.astype(np.int64) @ _TIME_WEIGHTS
-    hours_minutes_seconds = time.astype(np.int64).reshape(-1, 3, 2) @ np.array([10, 1])
-    if not (hours_minutes_seconds < (24, 60, 60)).all():
+    midnights = _midnights(np.ascontiguousarray(grid[:, :_DATE_LENGTH]).view(f"S{_DATE_LENGTH}")[:, 0])
+    if midnights is None:
         return None
-    days = _midnights([bytes(date).decode() for date in np.ascontiguousarray(grid[:, :10]).view("S10")[:, 0]])
-    if days is None:
-        return None
-    return days + since_midnight + fraction.astype(np.int64) @ _FRACTION_WEIGHTS
+    return midnights + (hours * 3_600 + minutes * 60 + seconds) * _SECOND_NS + fraction
 
 
-def _midnights(dates: list[str]) -> Int64s | None:
-    of_date: dict[str, int] = {}
-    for date in set(dates):
+def _two_digits(grid: np.ndarray[tuple[int, int], np.dtype[np.uint8]], place: int, sound: Bools) -> Int64s:
+    tens, ones = grid[:, place] - _ZERO, grid[:, place + 1] - _ZERO
+    sound &= (tens <= 9) & (ones <= 9)
+    return tens.astype(np.int64) * 10 + ones
+
+
+def _midnights(dates: np.ndarray[tuple[int], np.dtype[np.bytes_]]) -> Int64s | None:
+    midnights = np.empty(len(dates), dtype=np.int64)
+    missing = np.ones(len(dates), dtype=np.bool_)
+    while missing.any():  # once a date, and a run has one or two
+        date = dates[missing.argmax()]
+        same = dates == date
         try:
-            of_date[date] = (_date(date) - _EPOCH.date()).days * _DAY_NS
+            midnights[same] = (_date(date.decode()) - _EPOCH.date()).days * _DAY_NS
         except ValueError:
             return None
-    return np.fromiter(map(of_date.__getitem__, dates), np.int64, len(dates))
+        missing &= ~same
+    return midnights
 
 
 def _date(text: str) -> datetime.date:

@@ -24,10 +24,11 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def test_json_is_one_object_a_line_with_the_promised_fields(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summarize", str(KILLED), "--format", "json"]) == 0
     (summary,) = lines(capsys)
-    assert set(summary) >= {
-        *("file", "tool", "tool_version", "requests", "ok", "failed", "cut_off", "status_counts", "errors"),
-        *("started_at_ns", "duration_seconds", "offered_rps", "achieved_rps", "goodput_rps", "latency_ns", "warnings"),
-    }  # fmt: skip
+    promised = (
+        "file tool tool_version requests ok failed cut_off status_counts errors started_at_ns duration_seconds "
+        "offered_rps achieved_rps goodput_rps latency_ns warnings"
+    )
+    assert set(summary) >= set(promised.split())
     assert (summary["tool"], summary["requests"], summary["ok"], summary["failed"]) == ("vegeta", 4, 2, 2)
     assert set(summary["latency_ns"]) == {"mean", "max"}
     assert summary["status_counts"] == {"200": 2, "0": 2}

@@ -101,7 +101,7 @@ def test_any_value_in_any_place_of_a_vegeta_record(write: Write, key: str, value
         pytest.param(b"[" * 100_000, "not-recognised", id="deep list"),
         pytest.param(b'{"count":' * 100_000, "not-recognised", id="deep object"),
         pytest.param(GHZ[:-1] + b',"x":' + b"[" * 100_000, "malformed", id="deep end"),
-        pytest.param(GHZ[:-1] + b',"x":' + b"[" * 5000 + b"]" * 5000 + b"}", "malformed", id="deep but closed"),
+        pytest.param(GHZ[:-1] + b',"x":' + b"[" * 5000 + b"]" * 5000 + b"}", "malformed", id="deep"),
         pytest.param(b"[" + GHZ + b"]", "not-recognised", id="a list, not an object"),
         pytest.param(GHZ.replace(b'"details": [', b'"details": {"a":[').replace(b"}]", b"}]}"),
                      "wrong-type", id="an object where a list belongs"),
