@@ -18,11 +18,11 @@ _NANOSECONDS: Final = 1e9
 def summarize_arms(table: pa.Table, metadata: RunMetadata) -> dict[str, Summary]:
     """A summary per arm that has rows; the warm-up is left out.
 
-    Rates are those of the time in which an arm was loaded: interleaved arms wait for each other, so there
-    the time is that of the arm's own blocks.
+    Rates are those of the time in which an arm was loaded: between its blocks it waits for the other arm
+    or for the generator's next start, so the time is that of the arm's own blocks.
     """
     spec = metadata.load_spec
-    block_seconds = spec.get("block_seconds") if spec.get("mode") == "interleaved" else None
+    block_seconds = spec.get("block_seconds")
     arms = table.column("arm").cast(pa.string()).to_numpy()
     blocks = table.column("block").to_numpy()
     summaries = {}

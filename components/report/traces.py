@@ -92,7 +92,8 @@ class _Rows(msgspec.Struct, frozen=True):
 def latency_series(table: pa.Table, block_seconds: float | None = None) -> tuple[SeriesPoint, ...]:
     """Median and p95 per block and arm, at most `MAX_POINTS` an arm, in the order of time.
 
-    Rows that know no blocks (all in one) are cut into stretches of equal time instead.
+    Rows that know no blocks (all in one) are cut into stretches of equal time instead. The load that
+    leads into a block after the first is neither warm-up nor measured, and left out.
 
     Args:
         table: A results table.
@@ -100,9 +101,9 @@ def latency_series(table: pa.Table, block_seconds: float | None = None) -> tuple
     """
     if not table.num_rows:
         return ()
-    rows = _rows(table)
+    rows = _without_leads(_rows(table))
     measured = rows.block >= 0
-    stretch = np.zeros(table.num_rows, dtype=np.int64)
+    stretch = np.zeros(measured.size, dtype=np.int64)
     blocks = np.unique(rows.block[measured])
     knows_blocks = blocks.size > 1
     merged = 1
@@ -121,6 +122,14 @@ def latency_series(table: pa.Table, block_seconds: float | None = None) -> tuple
         for chosen in _groups(rows.candidate, measured, stretch)
     ]
     return tuple(sorted(points, key=lambda point: (point.start_seconds, point.arm)))
+
+
+def _without_leads(rows: _Rows) -> _Rows:
+    measured = rows.block >= 0
+    if not measured.any():
+        return rows
+    kept = measured | (rows.sent_at_seconds < rows.sent_at_seconds[measured].min())
+    return _Rows(*(getattr(rows, name)[kept] for name in _Rows.__struct_fields__))
 
 
 def latency_histogram(table: pa.Table) -> Histogram | None:

@@ -93,3 +93,15 @@ def test_nothing_measured_gives_nothing_to_draw(results_table) -> None:
     all_failed = results_table(pairs=3, error_share=4.1)
     assert latency_histogram(all_failed) is None
     assert all(p.p50_seconds is None and p.failed == p.requests for p in latency_series(all_failed))
+
+
+def test_the_load_that_leads_into_a_later_block_is_not_drawn(results_table) -> None:
+    table = results_table(pairs=4, warmup_seconds=2)
+    drawn = latency_series(table)
+    block = np.asarray(table["block"]).copy()
+    sent_at_ns = np.asarray(table["sent_at_ns"])
+    lead = (block == 2) & (sent_at_ns - sent_at_ns[block == 2].min() < 3e8)
+    block[lead] = -1
+    led = latency_series(table.set_column(table.schema.get_field_index("block"), "block", pa.array(block)))
+    assert [point for point in led if point.warmup] == [point for point in drawn if point.warmup]
+    assert sum(point.requests for point in led) == sum(point.requests for point in drawn) - lead.sum()
