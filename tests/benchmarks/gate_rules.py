@@ -6,7 +6,7 @@ point values with thresholds, Kayenta's judge runs Mann-Whitney on time series.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log, log1p, sqrt
 
 import numpy as np
@@ -26,6 +26,8 @@ class Decision:
 
     outcome: str
     pairs: int
+    metrics: dict[str, str] = field(default_factory=dict)
+    """The verdict on each metric, of our own gate."""
 
 
 def our_gate(trial: Trial, spec: GateSpec) -> Decision:
@@ -34,8 +36,9 @@ def our_gate(trial: Trial, spec: GateSpec) -> Decision:
     for look in spec.looks:
         verdict = rule(trial.table(look))
         if verdict.verdict != "INCONCLUSIVE":
-            return Decision(verdict.verdict, look)
-    return Decision("INCONCLUSIVE", spec.looks[-1])
+            break
+    metrics = {name: found.verdict for name, found in verdict.metrics.items()}
+    return Decision(verdict.verdict, look, metrics)
 
 
 def our_gate_by_history(trial: Trial) -> Decision:
