@@ -154,8 +154,8 @@ def _in_flight_lost() -> Check:
     return Check(
         code="locust-loses-in-flight",
         detail=(
-            "Locust does not record requests in flight when it stops, the slowest ones of an overloaded run. "
-            "Run it with --stop-timeout"
+            "Locust does not record requests in flight when it stops, the slowest ones of an overloaded run, "
+            "and says only in its log that it had too little CPU. Run it with --stop-timeout and read the log"
         ),
         consequence="INFO",
     )

@@ -118,7 +118,7 @@ def validate_report(report: Report) -> tuple[Check, ...]:
         return by_weight([*found, *validate(report.table, report.metadata)])
     if not report.has_rows:
         requests = report.stated.requests if report.stated else 0
-        return by_weight([*found, *([] if requests else [_no_requests("the report")])])
+        return by_weight([*found, *(check_stated(report) if requests else [_no_requests("the report")])])
     if not report.rows.num_rows:
         return by_weight([*found, _no_requests("the report")])
     load = load_of(report)
@@ -167,6 +167,24 @@ def check_rows(rows: pa.Table, load: Load = Load(), *, has_times: bool = True) -
         found += _check_rate(begin_ns(rows), load)
         found += _check_in_flight(sent_at_ns, latency_ns, load)
     return found
+
+
+def check_stated(report: Report) -> list[Check]:
+    """The same as far as a tool's own summary tells."""
+    stated = report.stated
+    if stated is None:
+        return []
+    counted = {text: count for text, count in stated.errors.items() if count}
+    unreachable = sum(count for text, count in counted.items() if _is_unreachable(text))
+    found = _unreachable(max(0, unreachable - report.cut_off), stated.requests)
+    if stated.duration_ns and stated.requests >= _LEAST_ROWS_FOR_LOAD and not report.options.get("skipFirst"):
+        load, rate_rps = load_of(report), stated.requests / stated.duration_ns * 1e9
+        if load.rate_rps is not None:
+            found += _saturation(load.rate_rps, rate_rps)
+        little = rate_rps * stated.mean_ns / 1e9 if stated.mean_ns and stated.mean_covers == "all" else 0.0
+        if load.workers and little >= LITTLE_SHARE * load.workers:
+            found.append(_all_busy(little, load.workers, {"little": little}))
+    return found + _check_options(report)
 
 
 def _expected_arms(load_spec: Mapping[str, Any]) -> tuple[str, ...]:
@@ -231,31 +249,38 @@ def _check_in_flight(sent_at_ns: Int64s, latency_ns: Int64s, load: Load) -> list
     little = float(latency_ns.sum(dtype=np.float64)) / window_ns if window_ns else 0.0
     numbers = {"in_flight": float(open_requests.most), "share": open_requests.share_at_most, "little": little}
     if load.workers and little >= LITTLE_SHARE * load.workers:
-        detail = (
-            f"On average {little:.1f} of {load.workers} workers were waiting for an answer: the load was "
-            "what the server let through, not what a schedule asked for. Use more workers, or ghz --async"
-        )
-        numbers["workers"] = float(load.workers)
-    elif open_requests.share_at_most >= BUSY_SHARE:
+        return [_all_busy(little, load.workers, numbers)]
+    if open_requests.share_at_most >= BUSY_SHARE:
         detail = (
             f"{open_requests.most} requests were in flight for {open_requests.share_at_most:.0%} of the "
             "time, never more: the generator was at its number of workers. Raise it (vegeta -max-workers), "
             "or lower the rate"
         )
-    else:
-        return []
-    return [Check(code="workers-all-busy", detail=detail, consequence="WARNING", numbers=numbers)]
+        return [Check(code="workers-all-busy", detail=detail, consequence="WARNING", numbers=numbers)]
+    return []
+
+
+def _all_busy(little: float, workers: int, numbers: dict[str, float]) -> Check:
+    detail = (
+        f"On average {little:.1f} of {workers} workers were waiting for an answer: the load was what the "
+        "server let through, not what a schedule asked for. Use more workers, or ghz --async"
+    )
+    numbers = {**numbers, "workers": float(workers)}
+    return Check(code="workers-all-busy", detail=detail, consequence="WARNING", numbers=numbers)
 
 
 def _check_transport(rows: pa.Table) -> list[Check]:
     of_row, errors = columns.texts(rows["error"])
     unreachable = np.array([_is_unreachable(error) for error in errors] or [False], dtype=np.bool_)
-    count = int(np.count_nonzero(unreachable[of_row]))
+    return _unreachable(int(np.count_nonzero(unreachable[of_row])), rows.num_rows)
+
+
+def _unreachable(count: int, requests: int) -> list[Check]:
     if not count:
         return []
-    share = count / rows.num_rows
+    share = count / requests
     collapsed = share >= COLLAPSE_SHARE
-    detail = f"{count} of {rows.num_rows} requests ({share:.1%}) found no server or lost their connection" + (
+    detail = f"{count} of {requests} requests ({share:.1%}) found no server or lost their connection" + (
         ": the server fell over or was never there. See its log" if collapsed else "; see the server's log"
     )
     return [
@@ -263,7 +288,7 @@ def _check_transport(rows: pa.Table) -> list[Check]:
             code="transport-collapse" if collapsed else "transport-errors",
             detail=detail,
             consequence="INVALID" if collapsed else "WARNING",
-            numbers={"unreachable": float(count), "requests": float(rows.num_rows)},
+            numbers={"unreachable": float(count), "requests": float(requests)},
         )
     ]
 

@@ -47,13 +47,14 @@ def vegeta_stream() -> Path:
     """A vegeta JSON stream of a million requests without bodies, as 12.13 writes it."""
     path = FOLDER / "vegeta-1m.json"
     if not path.exists():
-        headers = '{"Content-Type":["application/json"],"Date":["Sat, 21 Nov 2026 11:06:39 GMT"],"Content-Length":["245"]}'
+        date = '"Date":["Sat, 21 Nov 2026 11:06:39 GMT"]'
+        headers = f'{{"Content-Type":["application/json"],{date},"Content-Length":["245"]}}'
         with _new(path) as file:
             for seq, (timestamp, latency_ns) in enumerate(_requests()):
                 file.write(
-                    f'{{"attack":"run-a","seq":{seq},"code":200,"timestamp":"{timestamp}","latency":{latency_ns},'
-                    f'"bytes_out":37,"bytes_in":245,"error":"","body":null,"method":"POST",'
-                    f'"url":"http://127.0.0.1:18080/v1/models/m:predict","headers":{headers}}}\n'
+                    f'{{"attack":"run-a","seq":{seq},"code":200,"timestamp":"{timestamp}",'
+                    f'"latency":{latency_ns},"bytes_out":37,"bytes_in":245,"error":"","body":null,'
+                    f'"method":"POST","url":"http://127.0.0.1:18080/v1/models/m:predict","headers":{headers}}}\n'
                 )
     return path
 

@@ -71,9 +71,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     document, stream = ghz_report(), vegeta_stream()
     ours, stdlib = python_cost(OURS, document), python_cost(STDLIB_DOCUMENT, document)
-    print(
-        f"| ghz JSON with details, into the results table | {ours.cpu_seconds:.2f} | {ours.peak_mb:.0f} | | 200 MB |"
-    )
+    print(f"| ghz JSON with details, into the table | {_row(ours)} | | 200 MB |")
     ratio = ours.cpu_seconds / stdlib.cpu_seconds
     print(
         f"| the same, json.load only | {stdlib.cpu_seconds:.2f} | {stdlib.peak_mb:.0f} | {ratio:.2f} | 0.4 |"
@@ -81,9 +79,7 @@ def main() -> None:
     ours, stdlib = python_cost(OURS, stream), python_cost(STDLIB_LINES, stream)
     print(f"| vegeta JSON stream, into the table | {_row(ours)} | | |")
     ratio = ours.cpu_seconds / stdlib.cpu_seconds
-    print(
-        f"| the same, json.loads by line only | {stdlib.cpu_seconds:.2f} | {stdlib.peak_mb:.0f} | {ratio:.2f} | 0.4 |"
-    )
+    print(f"| the same, json.loads by line only | {_row(stdlib)} | {ratio:.2f} | 0.4 |")
     vegeta = shutil.which("vegeta")
     if vegeta is None:
         print("vegeta is not on the PATH: not measured beside")

@@ -25,8 +25,8 @@ def test_json_is_one_object_a_line_with_the_promised_fields(capsys: pytest.Captu
     assert main(["summarize", str(KILLED), "--format", "json"]) == 0
     (summary,) = lines(capsys)
     promised = (
-        "file tool tool_version requests ok failed cut_off status_counts errors started_at_ns duration_seconds "
-        "offered_rps achieved_rps goodput_rps latency_ns warnings"
+        "file tool tool_version requests ok failed cut_off status_counts errors started_at_ns "
+        "duration_seconds offered_rps achieved_rps goodput_rps latency_ns warnings"
     )
     assert set(summary) >= set(promised.split())
     assert (summary["tool"], summary["requests"], summary["ok"], summary["failed"]) == ("vegeta", 4, 2, 2)

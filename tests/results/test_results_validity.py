@@ -227,3 +227,21 @@ def test_every_number_is_finite_and_every_sentence_has_a_remedy(shared: Path) ->
                 assert all(np.isfinite(number) for number in check.numbers.values())
                 assert len(check.detail) > 40
                 assert not check.detail.endswith(".")
+
+
+def test_a_summary_tells_saturation_and_collapse_too(write: Write) -> None:
+    refused = "rpc error: desc = dial tcp 1.2.3.4:5: connect: connection refused"
+    report = ghz_report(
+        [],
+        count=1000,
+        total=10 * SECOND,
+        average=39_000_000,
+        statusCodeDistribution={"OK": 900, "Unavailable": 100},
+        errorDistribution={refused: 100},
+        options={"concurrency": 4, "rps": 200},
+    )
+    del report["details"]
+    checks = validate_report(read_report(write(report)))
+    assert of_code(checks, "generator-saturated").numbers == {"asked_rps": 200.0, "sent_rps": 100.0}
+    assert of_code(checks, "workers-all-busy").numbers["little"] == pytest.approx(3.9)
+    assert of_code(checks, "transport-collapse").numbers["unreachable"] == 100.0
