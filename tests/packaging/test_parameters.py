@@ -14,5 +14,5 @@ def test_kfp_hands_whole_numbers_over_as_doubles() -> None:
 
 @pytest.mark.parametrize("values", [[1.5], [float("nan")], [float("inf")], ["2"], [True]])
 def test_what_is_no_whole_number_is_refused_by_name(values: list[Any]) -> None:
-    with pytest.raises(InputError, match="looks: .*whole numbers"):
+    with pytest.raises(InputError, match=r"looks: .*whole numbers"):
         whole_numbers("looks", values)
