@@ -132,7 +132,7 @@ def with_arm(rows: pa.Table, arm: str, block: int | npt.NDArray[np.int32]) -> pa
         block: One index for all rows, or one a row.
     """
     count = rows.num_rows
-    blocks = np.full(count, block, dtype=np.int32) if isinstance(block, int) else block.astype(np.int32)
+    blocks = np.broadcast_to(np.asarray(block, dtype=np.int32), (count,))
     arms = columns.dictionary(np.zeros(count, dtype=np.int8), [arm], pa.int8())
     completed = rows.select(ROWS_SCHEMA.names).add_column(0, SCHEMA.field("arm"), arms)
     completed = completed.add_column(1, SCHEMA.field("block"), columns.integers(blocks, pa.int32()))
