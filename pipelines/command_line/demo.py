@@ -17,7 +17,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("build/demo"), help="folder for reports and models"
     )
-    parser.add_argument("--rate", type=float, default=100.0, help="offered requests per second and arm")
+    parser.add_argument("--rate", type=float, default=200.0, help="offered requests per second and arm")
 
 
 def run(arguments: argparse.Namespace) -> int:
