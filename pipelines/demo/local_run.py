@@ -1,4 +1,4 @@
-"""Runs a compiled pipeline with KFP's local runner in a process of its own, and tells what matters of its log.
+"""Runs a compiled pipeline with KFP's local runner in a process of its own and tells what matters of it.
 
 python -m model_load_test.pipelines.demo.local_run PIPELINE.yaml PIPELINE_ROOT ARGUMENTS_JSON
 """
