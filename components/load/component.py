@@ -47,7 +47,7 @@ def run_load_test(
         looks: Numbers of pairs of blocks after which the run may stop.
         warmup_seconds: Load before the first block.
         timeout_seconds: After which a request has failed.
-        connections: Connections per arm.
+        connections: gRPC connections per arm.
         seed: Of the random orders.
         margins: Allowed excess per metric, such as {"p95": 0.10}; the gate's defaults for the rest.
         alpha: One-sided error rate of the gate.

@@ -132,7 +132,6 @@ def _vegeta_command(generator: Generator, spec: LoadSpec, attack: Attack) -> Gen
         f"-rate={hits}/{period_seconds}s",
         f"-duration={attack.load_seconds}s",
         f"-timeout={spec.timeout_seconds}s",
-        f"-connections={spec.connections}",
         "-redirects=-1",
         f"-output={gob}",
     )

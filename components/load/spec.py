@@ -43,7 +43,7 @@ class LoadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: float = 5.0
     """After which a request counts as failed."""
     connections: int = 1
-    """Connections per arm (gRPC channels, or idle HTTP connections kept)."""
+    """gRPC connections per arm. HTTP opens, and keeps, as many as there are requests in flight."""
     seed: int = 0
     """Orders the arms of interleaved pairs and of starting processes."""
     payload_hash: str = ""
@@ -136,6 +136,12 @@ def _validate(spec: LoadSpec) -> None:
         "rate_rps",
         spec.rate_rps,
         "ghz offers whole requests per second; give a whole number",
+    )
+    _require(
+        spec.tool != "vegeta" or spec.connections == 1,
+        "connections",
+        spec.connections,
+        "HTTP opens as many connections as there are requests in flight; leave it at 1",
     )
     requests = 2 * spec.max_pairs * spec.requests_per_block
     _require(

@@ -67,7 +67,7 @@ def load_test_gate(
         looks: Numbers of pairs of blocks after which the run may stop.
         warmup_seconds: Load before the first block.
         timeout_seconds: After which a request has failed.
-        connections: Connections per arm.
+        connections: gRPC connections per arm.
         payload_requests: How many different requests to make.
         batch_sizes: Batch sizes to draw from.
         seed: Of the requests and the random orders.

@@ -40,6 +40,7 @@ def test_a_block_is_a_second_or_two_hundred_requests(rate_rps: float, seconds: f
         ({"looks": (30, 15)}, "looks", "rising"),
         ({"timeout_seconds": 0.0}, "timeout_seconds", "from 0.01"),
         ({"warmup_seconds": -1.0}, "warmup_seconds", "from 0.0"),
+        ({"protocol": "http", "connections": 4}, "connections", "requests in flight"),
         ({"connections": 0}, "connections", "from 1"),
         ({"rate_rps": 100_000, "looks": (1000,)}, "looks", "fewer pairs"),
         ({"connections": "many"}, "load spec", "connections"),
