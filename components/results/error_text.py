@@ -7,9 +7,17 @@ from collections.abc import Iterable
 from typing import Final
 
 REDACTED: Final = "<redacted>"
-_LONGEST_READ: Final = 2_000
+_LONGEST_READ: Final = 1_000
 _LONGEST_KEPT: Final = 200
 _SHORTEST_SECRET: Final = 4
+
+
+def _without_opaque(word: re.Match[str]) -> str:
+    """Long words of digits and letters are tokens, base64 or identifiers of one request."""
+    text = word.group()
+    mixed = any(map(str.isdigit, text)) and any(map(str.isalpha, text))
+    return REDACTED if mixed else text
+
 
 # In this order: what an earlier pattern replaces, a later one no longer sees.
 _REPLACEMENTS: Final = (
@@ -30,8 +38,7 @@ _REPLACEMENTS: Final = (
     (re.compile(r"\blookup \S+?( on \S+?)?(?=:?(\s|$))"), "lookup <host>"),
     (re.compile(r"\b[A-Za-z0-9][\w.-]*:\d{2,5}\b"), "<address>"),
     (re.compile(r"<address>->(?:<address>)"), "<address>"),
-    # opaque words: tokens, base64, identifiers of one request
-    (re.compile(r"(?=[\w+/=.-]*\d)(?=[\w+/=.-]*[A-Za-z])[\w+/=.-]{16,}"), REDACTED),
+    (re.compile(r"[\w+/=.-]{16,}"), _without_opaque),
     (re.compile(r"\b\d{4,}\b"), "<number>"),
 )
 
@@ -43,9 +50,9 @@ def normalise(text: str, secrets: Iterable[str] = ()) -> str:
         text: As the tool wrote it.
         secrets: Texts known to be secret, such as the metadata values that ghz echoes.
     """
-    text = text[:_LONGEST_READ]
-    for secret in secrets:
+    for secret in secrets:  # before the text is cut, or half a secret would be none
         text = text.replace(secret, REDACTED)
+    text = text[:_LONGEST_READ]
     for pattern, replacement in _REPLACEMENTS:
         text = pattern.sub(replacement, text)
     return text.strip()[:_LONGEST_KEPT]

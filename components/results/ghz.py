@@ -1,4 +1,4 @@
-"""ghz's JSON and CSV reports, of version 0.55 to 0.120.
+"""ghz's JSON report, of version 0.55 to 0.120.
 
 ghz stamps the END of a request; the table wants the start. Its mean covers failed requests, its
 percentiles do not (unless `--count-errors`), and requests that ghz itself cuts off when its
@@ -16,12 +16,12 @@ from typing import Annotated, Any, Final
 import msgspec
 import numpy as np
 
-from model_load_test.components.results import columns
 from model_load_test.components.results.checks import Check
 from model_load_test.components.results.cross_check import cross_check
 from model_load_test.components.results.cut_off import cut_off_of_summary, split_cut_off
 from model_load_test.components.results.error_text import REDACTED, normalise, secrets_in
 from model_load_test.components.results.errors import Description, ResultsError
+from model_load_test.components.results.ghz_requests import LONGEST_STATUS, collect_requests
 from model_load_test.components.results.json_documents import (
     Count,
     Number,
@@ -35,15 +35,12 @@ from model_load_test.components.results.rows import (
     MOST_STATUSES,
     OTHER_ERRORS,
     RowCollector,
-    TooManyStatuses,
 )
 from model_load_test.components.results.source import Source
 from model_load_test.components.results.timestamps import NoTimestamp, unix_ns
-from model_load_test.components.results.truncation import truncated
 
 MOST_DETAILS: Final = 1_000_000
 """ghz keeps the details of so many requests and goes on counting (`maxResult`)."""
-CSV_HEADER: Final = "duration (ms),status,error"
 
 _CHUNK_BYTES: Final = 1 << 20
 # In valid JSON only between two objects: a quote followed by a letter opens a key.
@@ -51,22 +48,10 @@ _BETWEEN_DETAILS: Final = re.compile(rb'\}\s*,\s*\{\s*"[A-Za-z]')
 _QUOTES_OF_A_DETAIL: Final = 14
 _DETAILS_KEY: Final = b'"details":'
 _OK_TAIL: Final = b'"error":"","status":"OK"}'
-_LONGEST_STATUS: Final = 64
 _LONGEST_OPTION: Final = 200
-_MILLISECONDS: Final = re.compile(rb"\d{1,10}(\.\d{1,6})?")
 END_REASONS: Final = ("normal", "timeout", "cancel")
 _OPTIONS_WITH_TEXT: Final = frozenset({"call", "load-schedule", "concurrency-schedule", "duration-stop"})
 _SECRET_OPTIONS: Final = ("metadata", "data", "binary-data", "metadata-provider")
-
-
-_NO_TIMES: Final = Check(
-    code="no-times",
-    detail=(
-        "ghz's CSV does not say when requests were sent, rounds latencies to 0.01 ms, and requests that "
-        "ghz cut off at its end count as failed: there are no rates. Use ghz -O json"
-    ),
-    consequence="WARNING",
-)
 
 
 class _Detail(msgspec.Struct, gc=False):
@@ -151,33 +136,6 @@ def read_ghz_json(source: Source, worker: int) -> Report:
         options=_redacted(options, report.endReason),
         kind="ghz JSON",
         has_rows=has_details or report.count == 0,
-    )
-
-
-def read_ghz_csv(source: Source, worker: int) -> Report:
-    """Reads `ghz -O csv`: milliseconds with two decimals, no times, errors not escaped.
-
-    Raises:
-        ResultsError: The file is damaged.
-    """
-    collector = RowCollector()
-    checks: tuple[Check, ...] = ()
-    for block in source.line_blocks():
-        if not block.ended:
-            checks = (truncated(source.name, block.first_line),)
-            break
-        first_line, lines = block.first_line, block.text.replace(b"\r\n", b"\n").split(b"\n")[:-1]
-        if first_line == 1:  # an empty line, the header
-            header = _header(source.name, lines)
-            first_line, lines = header + 2, lines[header + 1 :]
-        _collect_csv(source.name, first_line, lines, collector)
-    return Report(
-        tool="ghz",
-        tool_version="",
-        rows=collector.table(worker),
-        checks=(*checks, _NO_TIMES),
-        kind="ghz CSV",
-        has_times=False,
     )
 
 
@@ -313,37 +271,7 @@ def _add(file: str, first: int, read: list[_Detail] | list[_OkDetail], collector
         return
     status = [detail.status for detail in read]
     error_text = [detail.error for detail in read]
-    _collect_rows(file, f"details[{first}...]", sent_at_ns, latency_ns, status, error_text, collector)
-
-
-def _collect_rows(
-    file: str,
-    position: str,
-    sent_at_ns: columns.Int64s,
-    latency_ns: columns.Int64s,
-    status: list[str],
-    error: list[str],
-    collector: RowCollector,
-) -> None:
-    of_status = {text: text == "OK" for text in set(status)}
-    if len(of_status) == 1:
-        ok = np.full(len(status), of_status[status[0]], dtype=np.bool_)
-    else:
-        ok = np.fromiter(map(of_status.__getitem__, status), np.bool_, len(status))
-    if any(error):
-        ok &= ~np.fromiter(map(bool, error), np.bool_, len(error))
-    try:
-        if max(map(len, of_status)) > _LONGEST_STATUS:
-            raise TooManyStatuses
-        collector.add(sent_at_ns, latency_ns, ok, status, error)
-    except TooManyStatuses:
-        raise ResultsError(
-            file,
-            position,
-            Description("statuses that are no gRPC codes"),
-            "give the report as ghz wrote it",
-            "wrong-type",
-        ) from None
+    collect_requests(file, f"details[{first}...]", sent_at_ns, latency_ns, status, error_text, collector)
 
 
 def _completeness(counted: int, told: int) -> tuple[Check, ...]:
@@ -379,7 +307,7 @@ def _skipped(options: dict[str, Any]) -> tuple[Check, ...]:
 def _stated(file: str, report: _GhzReport, secrets: tuple[str, ...]) -> ToolSummary:
     options = report.options or {}
     statuses = report.statusCodeDistribution or {}
-    if len(statuses) > MOST_STATUSES or max(map(len, statuses), default=0) > _LONGEST_STATUS:
+    if len(statuses) > MOST_STATUSES or max(map(len, statuses), default=0) > LONGEST_STATUS:
         raise ResultsError(
             file,
             "statusCodeDistribution",
@@ -444,45 +372,3 @@ def _redacted(options: dict[str, Any], end_reason: str) -> dict[str, Any]:
         ):
             kept[option] = value
     return kept
-
-
-def _header(file: str, lines: list[bytes]) -> int:
-    for index, line in enumerate(lines):
-        if line.strip() == CSV_HEADER.encode():
-            return index
-    raise ResultsError(
-        file,
-        "line 1",
-        Description(f"no line {CSV_HEADER}"),
-        "give the file as ghz -O csv wrote it",
-        "malformed",
-    )
-
-
-def _collect_csv(file: str, first_line: int, lines: list[bytes], collector: RowCollector) -> None:
-    latency_ns, status, error = [], [], []
-    for number, line in enumerate(lines, first_line):
-        if not line.strip():
-            continue
-        parts = line.split(b",", 2)
-        if len(parts) != 3 or not _MILLISECONDS.fullmatch(parts[0]):
-            raise ResultsError(
-                file,
-                f"line {number}",
-                Description("not duration,status,error"),
-                "give the file as ghz -O csv wrote it, or use ghz -O json",
-                "malformed",
-            )
-        whole, _, fraction = parts[0].partition(b".")
-        latency_ns.append(int(whole) * 1_000_000 + int(fraction.ljust(6, b"0")[:6] or b"0"))
-        try:
-            status.append(parts[1].decode())
-            error.append(parts[2].decode())
-        except UnicodeDecodeError:
-            raise ResultsError(
-                file, f"line {number}", Description("bad UTF-8"), "give the file as ghz wrote it", "malformed"
-            ) from None
-    if latency_ns:
-        latencies = np.array(latency_ns, dtype=np.int64)
-        no_times = np.zeros(len(latencies), dtype=np.int64)
-        _collect_rows(file, f"line {first_line}...", no_times, latencies, status, error, collector)

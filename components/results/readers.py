@@ -10,7 +10,15 @@ from typing import Final
 
 import numpy as np
 
-from model_load_test.components.results import columns, ghz, locust, vegeta, vegeta_reports
+from model_load_test.components.results import (
+    columns,
+    ghz,
+    ghz_csv,
+    locust,
+    vegeta_csv,
+    vegeta_reports,
+    vegeta_results,
+)
 from model_load_test.components.results.cross_check import cross_check
 from model_load_test.components.results.errors import Description, ResultsError
 from model_load_test.components.results.json_documents import keys_of_first_object
@@ -32,7 +40,7 @@ _EMPTY_LIST: Final = re.compile(rb"\s*\[\s*\]\s*")
 _VEGETA_GOB: Final = re.compile(rb"\A.{0,8}\x06Result\x01", re.DOTALL)
 
 _CSV_READERS: Final[tuple[tuple[str, _Reader], ...]] = (
-    (ghz.CSV_HEADER, ghz.read_ghz_csv),
+    (ghz_csv.CSV_HEADER, ghz_csv.read_ghz_csv),
     (locust.STATISTICS_HEADER, locust.read_locust_statistics),
     (locust.HISTORY_HEADER, locust.read_locust_statistics),
     (vegeta_reports.HDRPLOT_HEADER, vegeta_reports.read_vegeta_hdrplot),
@@ -89,7 +97,7 @@ def _reader_of(source: Source) -> _Reader:
     if head.startswith(b"PAR1"):
         return _read_results_table
     if _VEGETA_GOB.match(head):
-        return vegeta.read_vegeta_gob
+        return vegeta_results.read_vegeta_gob
     if head.lstrip()[:1] in (b"{", b"[") and not head.startswith(b"[20"):
         return _json_reader(source)
     return _text_reader(source)
@@ -103,7 +111,7 @@ def _json_reader(source: Source) -> _Reader:
     if not is_list:
         for recognises, reader in (
             (ghz.is_ghz, ghz.read_ghz_json),
-            (vegeta.is_vegeta_record, vegeta.read_vegeta_json),
+            (vegeta_results.is_vegeta_record, vegeta_results.read_vegeta_json),
             (vegeta_reports.is_vegeta_report, vegeta_reports.read_vegeta_report),
         ):
             if recognises(keys):
@@ -120,7 +128,7 @@ def _text_reader(source: Source) -> _Reader:
         if first_line.startswith(header):
             return reader
     if _VEGETA_CSV.match(source.head):
-        return vegeta.read_vegeta_csv
+        return vegeta_csv.read_vegeta_csv
     for start, what, remedy in _REFUSED:
         if first_line.startswith(start):
             raise _refused(source, what, remedy, "not-recognised")

@@ -181,3 +181,8 @@ def test_error_texts_are_bounded(write: Write) -> None:
     assert len(summary.errors) <= 1000
     assert sum(count or 0 for count in summary.errors.values()) == 3000
     assert len(normalise("x y " * 10_000)) <= 200
+
+
+def test_a_secret_is_found_where_the_text_is_cut() -> None:
+    for before in range(980, 1001):
+        assert "bird" not in normalise("{" + "x " * (before // 2) + "}" + CANARY, [CANARY])
