@@ -13,6 +13,7 @@ import msgspec
 
 from model_load_test.components.baseline.canonical import canonical_hash, canonical_json
 from model_load_test.components.errors import InputError
+from model_load_test.components.load.host import cpu_model, usable_cores
 
 SCHEMA_VERSION: Final = 1
 
@@ -153,7 +154,7 @@ def collect_fingerprint(
         server_flags=tuple(sorted(server_flags)),
         replicas=replicas,
         node_type=known.get("MODEL_LOAD_TEST_NODE_TYPE", "") or f"{platform.system()}-{platform.machine()}",
-        cpu_model=_cpu_model(),
+        cpu_model=cpu_model(),
         cpu_cores=_cpu_cores(known.get("MODEL_LOAD_TEST_CPU_LIMIT", "")),
         accelerator=known.get("MODEL_LOAD_TEST_ACCELERATOR", "") or _accelerators(),
         generator=generator,
@@ -174,23 +175,12 @@ def _spec_value(spec: Mapping[str, Any], name: str) -> str:
     return canonical_json(spec[name], name) if name in spec else "nothing"
 
 
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
-
-
 def _cpu_cores(limit: str) -> int:
     if limit:
         if not limit.isdecimal() or int(limit) == 0:
             raise InputError("MODEL_LOAD_TEST_CPU_LIMIT", limit, "use a whole number of cores from 1")
         return int(limit)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 0
+    return usable_cores()
 
 
 def _accelerators() -> str:

@@ -13,22 +13,24 @@ import psutil
 def host_facts() -> dict[str, Any]:
     """What the machine is: cores it may use, CPU model, memory, kernel."""
     return {
-        "cores": _usable_cores(),
-        "cpu_model": _cpu_model(),
+        "cores": usable_cores(),
+        "cpu_model": cpu_model(),
         "memory_bytes": psutil.virtual_memory().total,
         "kernel": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
     }
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Cores this process may run on."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor's name, or the architecture where the system does not tell it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
