@@ -140,10 +140,8 @@ def bucket_bounds(bucket: int) -> tuple[int, int]:
 
 
 def _buckets(latency_ns: Int64s) -> npt.NDArray[np.intp]:
-    # the exponent of a double is exact but for integers above 2^53 that round up to a power of two
-    exponent = np.frexp(latency_ns.astype(np.float64))[1].astype(np.int64) - 1
-    exponent = np.clip(exponent, 0, 62)
-    exponent -= (latency_ns >> exponent) == 0
+    # a double rounds an integer above 2^53 up to a power of two at most: the bucket is the same one
+    exponent = np.clip(np.frexp(latency_ns.astype(np.float64))[1].astype(np.int64) - 1, 0, 62)
     shift = np.maximum(exponent - SUB_BITS, 0)
     within = latency_ns >> shift
     return np.where(shift > 0, within + shift * _SUB, within)

@@ -133,6 +133,7 @@ def test_phantom_records_are_no_requests(write: Write) -> None:
         (302, "", True),
         (399, "", True),
         (400, "400 Bad Request", False),
+        (400, "", False),
         (199, "", False),
         (0, "unexpected EOF", False),
         (200, "net/http: request body too large", False),
