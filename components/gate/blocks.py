@@ -17,6 +17,8 @@ Integers = npt.NDArray[np.int64]
 
 COLUMNS: Final = ("arm", "block", "latency_ns", "ok", "sent_at_ns")
 ARMS: Final = ("candidate", "baseline")
+_LEAST_TO_COMPARE: Final = 20
+"""Fewer rows or blocks may look alike by chance."""
 LATENCY_BITS: Final = 40
 """Latencies are kept below 2^40 ns (18 minutes), so that block and latency sort as one integer."""
 
@@ -45,7 +47,7 @@ class ArmBlocks:
     first_sent_ns: Integers
     last_sent_ns: Integers
     doubled: bool
-    """Whether most rows stand in the table twice."""
+    """Whether the rows of some block stand in the table more than once."""
 
     @property
     def succeeded(self) -> Integers:
@@ -144,15 +146,16 @@ def read_arms(table: pa.Table) -> dict[str, ArmBlocks]:
 def pair(candidate: ArmBlocks, baseline: ArmBlocks, requests_per_block: float) -> Pairs:
     """Aligns the blocks of both arms and leaves out those that cannot be compared.
 
-    A pair counts when both blocks have 95 % of the planned requests; without a plan, half of
-    their arm's usual number.
+    A pair counts when both blocks have 95 % of the planned requests, or all but two of them, as the
+    edges of a block may cost; without a plan, half of their arm's usual number.
     """
     common = np.intersect1d(candidate.numbers, baseline.numbers, assume_unique=True)
     everything = np.union1d(candidate.numbers, baseline.numbers).size
     arms = [arm.keep(np.isin(arm.numbers, common)) for arm in (candidate, baseline)]
     complete = np.ones(common.size, dtype=bool)
+    planned = min(0.95 * requests_per_block, requests_per_block - 2)
     for arm in arms:
-        least = 0.95 * requests_per_block if requests_per_block else 0.5 * _median(arm.requests)
+        least = planned if requests_per_block else 0.5 * _median(arm.requests)
         complete &= arm.requests >= least
     return Pairs(
         candidate=arms[0].keep(complete),
@@ -172,6 +175,41 @@ def overlapping(arm: ArmBlocks) -> bool:
     slack = 0.5 * np.median(np.diff(arm.first_sent_ns))
     overlaps = arm.last_sent_ns[:-1] - arm.first_sent_ns[1:] > max(slack, 0)
     return bool(overlaps.mean() > 0.1 and spans.max() > 0)
+
+
+def apart(candidate: ArmBlocks, baseline: ArmBlocks) -> bool:
+    """Whether the blocks of a pair lie further apart in time than two neighbouring pairs do.
+
+    Then the two arms were not loaded under the same noise, whatever their blocks are numbered.
+    """
+    common = np.intersect1d(candidate.numbers, baseline.numbers, assume_unique=True)
+    starts = [arm.first_sent_ns[np.isin(arm.numbers, common)] for arm in (candidate, baseline)]
+    if common.size < 2:
+        return False
+    step = max(float(np.median(np.abs(np.diff(start)))) for start in starts)
+    return bool(np.median(np.abs(starts[0] - starts[1])) > 2 * step > 0)
+
+
+def of_two_loads(candidate: ArmBlocks, baseline: ArmBlocks) -> bool:
+    """Whether the same blocks of both arms hold distinctly more requests than their others.
+
+    So it is when runs of different rates or block lengths were joined. A closed loop that stalls
+    looks so in one arm, or without a gap between the many and the few.
+    """
+    common = np.intersect1d(candidate.numbers, baseline.numbers, assume_unique=True)
+    if common.size < 5:
+        return False
+    larger = []
+    for arm in (candidate, baseline):
+        requests = arm.requests[np.isin(arm.numbers, common)]
+        ordered = np.sort(requests)
+        fifth = max(1, common.size // 5)
+        growth = ordered[fifth : common.size - fifth + 1] / ordered[fifth - 1 : common.size - fifth]
+        widest = int(growth.argmax())
+        if growth[widest] < 1.3:
+            return False
+        larger.append(requests >= ordered[fifth + widest])
+    return bool((larger[0] == larger[1]).mean() > 0.9)
 
 
 def _grouped(
@@ -199,9 +237,26 @@ def _grouped(
 
 
 def _doubled(places: Integers, latencies_ns: Integers, sent_ns: Integers) -> bool:
-    # The times alone tell copies apart cheaply; a coarse clock cannot repeat half of all rows.
-    marks = np.sort(sent_ns * 31 + latencies_ns * 17 + places)
-    return bool(marks.size >= 20 and (marks[1:] == marks[:-1]).mean() > 0.45)
+    """Whether most rows have a copy, or every row of some block has.
+
+    The times alone tell copies apart cheaply. A coarse clock repeats itself too, but neither half of
+    all rows nor each row of a block equally often.
+    """
+    if places.size < _LEAST_TO_COMPARE:
+        return False
+    marks = sent_ns * 31 + latencies_ns * 17 + places
+    ordered = np.sort(marks)
+    copied = ordered[1:] == ordered[:-1]
+    if not copied.any():
+        return False
+    if copied.mean() > 0.45:
+        return True
+    _, first, copies = np.unique(marks, return_index=True, return_counts=True)
+    of_block = np.argsort(places[first], kind="stable")
+    block_starts = np.flatnonzero(np.diff(places[first][of_block], prepend=-1))
+    distinct = np.diff(np.concatenate((block_starts, [first.size])))
+    often = np.gcd.reduceat(copies[of_block], block_starts)
+    return bool(((often > 1) & (distinct >= _LEAST_TO_COMPARE)).any())
 
 
 def _column(table: pa.Table, name: str) -> pa.Array[Any]:

@@ -53,7 +53,10 @@ def noise_floor(table: pa.Table, spec: GateSpec) -> dict[str, float]:
     floors = {}
     for finding in paired.find(_pairs_of(table, spec), spec, _ALPHA_OF_BOUND):
         bounds = finding.interval
-        if not finding.guards and isfinite(bounds.upper - bounds.lower):
+        if finding.metric == "errors" and not finding.candidate and not finding.baseline:
+            # No failure is no noise: the width only says how few requests were sent.
+            floors[finding.metric] = 0.0
+        elif not finding.guards and isfinite(bounds.upper - bounds.lower):
             floors[finding.metric] = max((bounds.upper - bounds.lower) / 2, abs(bounds.estimate))
     return floors
 

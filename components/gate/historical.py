@@ -59,7 +59,10 @@ def without_baseline(
     objectives: tuple[ObjectiveVerdict, ...],
     checks: tuple[Check, ...],
 ) -> Verdict:
-    """NO_BASELINE with the candidate's own values, or FAIL if it misses an objective."""
+    """NO_BASELINE with the candidate's own values, or FAIL if it misses an objective.
+
+    Where only objectives are demanded nothing is missing: then they alone decide.
+    """
     observed = observe(candidate)
     metrics = {
         metric: MetricVerdict(
@@ -68,6 +71,17 @@ def without_baseline(
         for metric in spec.margins
     }
     missed = wording.objective_sentences(objectives, "FAIL")
+    if not spec.margins and not missed:
+        unmet = wording.objective_sentences(objectives, "INCONCLUSIVE")
+        return Verdict(
+            verdict="INCONCLUSIVE" if unmet else "PASS",
+            reasons=tuple(unmet or wording.passing({}, 0, objectives)),
+            judgement="none",
+            objectives=objectives,
+            alpha=spec.alpha,
+            noise_floor=spec.noise_floor,
+            checks=checks,
+        )
     recorded = "There is no baseline to compare with; this run can be recorded as the first one."
     return Verdict(
         verdict="FAIL" if missed else "NO_BASELINE",

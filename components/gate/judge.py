@@ -9,7 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 from model_load_test.components.gate import historical, paired, wording
-from model_load_test.components.gate.blocks import ArmBlocks, Pairs, overlapping, pair, read_arms
+from model_load_test.components.gate.blocks import (
+    ArmBlocks,
+    Pairs,
+    apart,
+    of_two_loads,
+    overlapping,
+    pair,
+    read_arms,
+)
 from model_load_test.components.gate.drift import drift_alarms
 from model_load_test.components.gate.objectives import judge_objectives
 from model_load_test.components.gate.spec import GateSpec
@@ -18,6 +26,10 @@ from model_load_test.components.results.checks import Check
 
 LEAST_PAIRS = 5
 """Fewer pairs have no bound at any usable alpha (2^-5 = 0.03)."""
+MOST_OF_PLANNED = 1.2
+"""Blocks of more than so many times the planned requests belong to another load."""
+LEAST_VARYING = 20
+"""So many latencies are never all the same to the nanosecond."""
 SUSPICIOUS_DEVIATIONS = 3.0
 """An autocorrelation beyond so many of its standard deviations (1/sqrt(n)) is told."""
 
@@ -47,7 +59,7 @@ def judge(
         ResultsTableError: The table lacks a column or holds values that are not measurements.
     """
     arms = read_arms(table)
-    findings = (*checks, *_table_checks(arms), *drift_alarms(history))
+    findings = (*checks, *_table_checks(arms, spec), *drift_alarms(history))
     invalid = tuple(check.detail for check in findings if check.consequence == "INVALID")
     if invalid:
         return _plain("INVALID", invalid, spec, findings)
@@ -130,7 +142,7 @@ def _reasons(
     if outcome == "FAIL":
         decisive = [*wording.failing(metrics), *wording.objective_sentences(objectives, "FAIL")]
     elif outcome == "PASS":
-        decisive = [*wording.passing(metrics, pairs.count), *wording.faster(metrics)]
+        decisive = [*wording.passing(metrics, pairs.count, objectives), *wording.faster(metrics)]
     else:
         decisive = [
             *wording.undecided(metrics),
@@ -154,21 +166,55 @@ def _left_out(pairs: Pairs) -> list[str]:
     return [f"{pairs.void} of {pairs.count + pairs.void} blocks were left out: too few requests in an arm."]
 
 
-def _table_checks(arms: Mapping[str, ArmBlocks]) -> list[Check]:
+def _table_checks(arms: Mapping[str, ArmBlocks], spec: GateSpec) -> list[Check]:
     if "candidate" not in arms:
         held = "only baseline rows" if arms else "no measured rows"
         return [_invalid("no-candidate", f"The table holds {held}; load the candidate too.")]
-    found = []
-    for arm, blocks in arms.items():
-        if blocks.doubled:
-            detail = f"Most rows of the {arm} stand in the table twice; merge each file once."
-            found.append(_invalid("duplicated-blocks", detail))
-        elif overlapping(blocks):
-            detail = f"Blocks of the {arm} overlap in time: the table mixes several runs; judge each alone."
-            found.append(_invalid("overlapping-blocks", detail))
-    if "baseline" in arms and not arms["baseline"].latencies.size:
-        found.append(_invalid("baseline-failed", "Every request to the baseline failed; mend the baseline."))
+    found = [check for arm, blocks in arms.items() for check in _arm_checks(arm, blocks, spec)]
+    if "baseline" in arms and not found:
+        found += _pairing_checks(arms["candidate"], arms["baseline"])
     return found
+
+
+def _arm_checks(arm: str, blocks: ArmBlocks, spec: GateSpec) -> list[Check]:
+    if blocks.doubled:
+        detail = f"Rows of the {arm} stand in the table more than once; merge each file once."
+        return [_invalid("duplicated-blocks", detail)]
+    if overlapping(blocks):
+        detail = f"Blocks of the {arm} overlap in time: the table mixes several runs; judge each alone."
+        return [_invalid("overlapping-blocks", detail)]
+    usual = float(np.median(blocks.requests))
+    if spec.requests_per_block and usual > MOST_OF_PLANNED * spec.requests_per_block + 2:
+        detail = (
+            f"Blocks of the {arm} hold {usual:.0f} requests where {spec.requests_per_block:g} were planned: "
+            "these are not rows of this load spec; judge them with the spec they were measured by."
+        )
+        return [_invalid("other-load", detail)]
+    if arm == "baseline" and blocks.failures.sum() > paired.COLLAPSED * blocks.requests.sum():
+        detail = (
+            "Most requests to the baseline failed, so there is nothing to compare with; mend the baseline."
+        )
+        return [_invalid("baseline-failed", detail)]
+    if blocks.latencies.size >= LEAST_VARYING and np.ptp(blocks.latencies) == 0:
+        detail = (
+            f"All requests to the {arm} took exactly {blocks.latencies[0] * 1e3:.6g} ms: that was not "
+            "measured, or by a clock too coarse; load with a tool that tells nanoseconds."
+        )
+        return [_invalid("constant-latency", detail)]
+    return []
+
+
+def _pairing_checks(candidate: ArmBlocks, baseline: ArmBlocks) -> list[Check]:
+    if apart(candidate, baseline):
+        detail = (
+            "Candidate and baseline were not loaded at the same time, so that one of them may have met "
+            "a busier machine; load both in one run, duet or interleaved."
+        )
+        return [_invalid("arms-apart", detail)]
+    if of_two_loads(candidate, baseline):
+        detail = "The table joins blocks of different rates or lengths; judge each run alone."
+        return [_invalid("mixed-loads", detail)]
+    return []
 
 
 def _invalid(code: str, detail: str) -> Check:

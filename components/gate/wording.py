@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from model_load_test.components.gate.verdict import MetricVerdict, ObjectiveVerdict
 
@@ -57,10 +57,14 @@ def refused(metrics: Mapping[str, MetricVerdict]) -> list[str]:
     ]
 
 
-def passing(metrics: Mapping[str, MetricVerdict], pairs: int) -> list[str]:
-    """One sentence for a run whose every judged metric is inside its margin."""
+def passing(
+    metrics: Mapping[str, MetricVerdict], pairs: int, objectives: Sequence[ObjectiveVerdict] = ()
+) -> list[str]:
+    """A sentence for a run whose every judged metric is inside its margin, and one for its objectives."""
     judged = [metric for metric, found in metrics.items() if found.verdict == "PASS"]
-    return [f"The candidate is inside every margin ({', '.join(judged)}) over {pairs} pairs of blocks."]
+    inside = f"The candidate is inside every margin ({', '.join(judged)}) over {pairs} pairs of blocks."
+    met = f"It meets every objective ({', '.join(found.objective for found in objectives)})."
+    return [*([inside] if judged else []), *([met] if objectives else [])]
 
 
 def faster(metrics: Mapping[str, MetricVerdict]) -> list[str]:

@@ -63,6 +63,14 @@ def test_pairs_are_complete_in_both_arms(make_table: MakeTable) -> None:
     assert planned.candidate.latencies.size == planned.candidate.succeeded.sum() == 400
 
 
+def test_a_short_block_may_lose_two_requests_at_its_edges(make_table: MakeTable) -> None:
+    table = make_table(pairs=5, requests=20)
+    within = np.tile(np.arange(20), 10)
+    for lost, complete in ((2, 5), (3, 0)):
+        found = read_arms(table.filter(pa.array(within >= lost)))
+        assert pair(found["candidate"], found["baseline"], 20).count == complete
+
+
 def test_a_slow_closed_loop_keeps_its_blocks(make_table: MakeTable) -> None:
     slow = read_arms(make_table(pairs=20, requests=100, arms=("candidate",)))["candidate"]
     fast = read_arms(make_table(pairs=20, requests=300, arms=("baseline",)))["baseline"]

@@ -33,6 +33,13 @@ def test_the_floor_can_be_given_back_to_the_gate(make_table: MakeTable) -> None:
     parse_gate_spec({"noise_floor": floors})
 
 
+def test_a_short_calibration_without_failures_does_not_excuse_failures(make_table: MakeTable) -> None:
+    floors = noise_floor(make_table(pairs=15, requests=50), GateSpec())
+    assert floors["errors"] == 0
+    assert parse_gate_spec({"noise_floor": floors}).margin("errors") == GateSpec().margin("errors")
+    assert noise_floor(make_table(error_rates=(0.01, 0.01)), GateSpec())["errors"] > 0.0005
+
+
 def test_more_pairs_see_smaller_effects(make_table: MakeTable) -> None:
     table = make_table(pairs=60)
     small, large = visible_effects(table, GateSpec(), (15, 60))

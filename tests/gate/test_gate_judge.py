@@ -178,12 +178,23 @@ def test_three_pairs_decide_nothing(make_table: MakeTable) -> None:
         assert verdict.pairs_wanted is not None
 
 
-def test_constant_latencies(make_table: MakeTable) -> None:
+@pytest.mark.parametrize("seconds", [0.005, 0.0])
+def test_constant_latencies_were_not_measured(make_table: MakeTable, seconds: float) -> None:
     def constant(rng: np.random.Generator, arm: str, block: int, requests: int) -> np.ndarray:
-        return np.full(requests, 0.005)
+        return np.full(requests, seconds)
 
-    assert checked(judge(make_table(latency=constant), SPEC)).verdict == "PASS"
-    assert checked(judge(make_table(latency=constant, ratio=1.2), SPEC)).verdict == "FAIL"
+    for ratio in (1.0, 1.2):
+        verdict = checked(judge(make_table(latency=constant, ratio=ratio), SPEC))
+        assert verdict.verdict == "INVALID"
+        assert "clock too coarse" in verdict.reasons[0]
+
+
+def test_blocks_of_equal_medians_are_judged(make_table: MakeTable) -> None:
+    def coarse(rng: np.random.Generator, arm: str, block: int, requests: int) -> np.ndarray:
+        return np.where(np.arange(requests) < 10, 0.006, 0.005)
+
+    assert checked(judge(make_table(latency=coarse), SPEC)).verdict == "PASS"
+    assert checked(judge(make_table(latency=coarse, ratio=1.2), SPEC)).verdict == "FAIL"
 
 
 def test_a_block_without_rows_is_left_out_and_told(make_table: MakeTable) -> None:
@@ -218,6 +229,84 @@ def test_doubled_and_mixed_tables_are_invalid(make_table: MakeTable) -> None:
     verdict = checked(judge(pa.concat_tables([table, later]), SPEC))
     assert verdict.verdict == "INVALID"
     assert "several runs" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize("doubled", [[3], list(range(20))])
+def test_single_doubled_blocks_are_invalid(make_table: MakeTable, doubled: list[int]) -> None:
+    table = make_table(pairs=40)
+    again = table.filter(pa.array(np.isin(table.column("block").to_numpy(), doubled)))
+    verdict = checked(judge(pa.concat_tables([table, again]), SPEC))
+    assert verdict.verdict == "INVALID"
+    assert verdict.checks[0].code == "duplicated-blocks"
+
+
+def test_a_coarse_clock_is_no_copy(make_table: MakeTable) -> None:
+    table = make_table(pairs=30, requests=600)
+    for name, step in (("sent_at_ns", 10_000_000), ("latency_ns", 1_000_000)):
+        values = table.column(name).to_numpy() // step * step
+        table = with_column(table, name, pa.array(values))
+    assert checked(judge(table, SPEC)).verdict != "INVALID"
+
+
+def of_arm(table: pa.Table, arm: str) -> pa.Table:
+    return table.filter(pa.array([name == arm for name in table.column("arm").to_pylist()]))
+
+
+def test_arms_measured_at_different_times_are_no_pairs(make_table: MakeTable) -> None:
+    yesterday = make_table(pairs=30, seed=1, started_at_ns=1_699_900_000_000_000_000)
+    joined = pa.concat_tables([of_arm(make_table(pairs=30), "candidate"), of_arm(yesterday, "baseline")])
+    verdict = checked(judge(joined, SPEC))
+    assert verdict.verdict == "INVALID"
+    assert [check.code for check in verdict.checks] == ["arms-apart"]
+
+
+def test_arms_that_take_turns_are_pairs(make_table: MakeTable) -> None:
+    table = make_table(pairs=30)
+    arms, blocks = np.array(table.column("arm").to_pylist()), table.column("block").to_numpy()
+    later = (arms == "candidate") == (blocks % 3 == 0)
+    sent = table.column("sent_at_ns").to_numpy() + (blocks.astype(np.int64) + later) * 10**9
+    assert checked(judge(with_column(table, "sent_at_ns", pa.array(sent)), SPEC)).verdict == "PASS"
+
+
+def test_blocks_of_two_rates_are_invalid(make_table: MakeTable) -> None:
+    slow, fast = make_table(pairs=20), make_table(pairs=40, requests=400, seed=3)
+    joined = pa.concat_tables([slow, fast.filter(pa.array(fast.column("block").to_numpy() >= 20))])
+    verdict = checked(judge(joined, SPEC))
+    assert verdict.verdict == "INVALID"
+    assert [check.code for check in verdict.checks] == ["mixed-loads"]
+
+
+def test_a_candidate_that_stalls_a_closed_loop_is_judged(make_table: MakeTable) -> None:
+    table = make_table(pairs=40)
+    arms, blocks = np.array(table.column("arm").to_pylist()), table.column("block").to_numpy()
+    within = np.tile(np.arange(200), 80)
+    stalled = (arms == "candidate") & (blocks % 2 == 0) & (within % 2 == 0)
+    assert checked(judge(table.filter(pa.array(~stalled)), SPEC)).verdict == "FAIL"
+
+
+def test_more_requests_than_planned_are_of_another_load(make_table: MakeTable) -> None:
+    verdict = checked(judge(make_table(pairs=20), parse_gate_spec({"requests_per_block": 100})))
+    assert verdict.verdict == "INVALID"
+    assert "100 were planned" in verdict.reasons[0]
+
+
+def test_a_baseline_that_mostly_fails_is_nothing_to_compare_with(make_table: MakeTable) -> None:
+    verdict = checked(judge(make_table(error_rates=(0.0, 0.6)), SPEC))
+    assert verdict.verdict == "INVALID"
+    assert "mend the baseline" in verdict.reasons[0]
+
+
+def test_objectives_alone_decide_where_no_comparison_is_wanted(make_table: MakeTable) -> None:
+    def outcome(objective: str, arms: tuple[str, ...]) -> Verdict:
+        off = dict.fromkeys(SPEC.margins)
+        spec = parse_gate_spec({"margins": off, "objectives": [objective]})
+        return checked(judge(make_table(arms=arms), spec))
+
+    for arms in (("candidate",), ("candidate", "baseline")):
+        assert outcome("p99_ms<=50", arms).verdict == "PASS"
+        assert outcome("p99_ms<=50", arms).reasons == ("It meets every objective (p99_ms<=50).",)
+        assert outcome("p99_ms<=5", arms).verdict == "FAIL"
+        assert outcome("p99_ms<=10.75", arms).verdict == "INCONCLUSIVE"
 
 
 def test_wrong_columns_are_a_clear_error(make_table: MakeTable) -> None:
