@@ -13,7 +13,14 @@ from model_load_test.components.results.checks import Check
 from model_load_test.components.results.cut_off import CUT_OFF_TEXTS
 from model_load_test.components.results.percentile import enough_rows
 from model_load_test.components.results.report import Report, ToolSummary
-from model_load_test.components.results.summary import PERCENTILES, Finding, Latencies, Summary, summarize
+from model_load_test.components.results.summary import (
+    PERCENTILES,
+    Finding,
+    Latencies,
+    Summary,
+    summarize,
+    summarize_blocks,
+)
 from model_load_test.components.results.validity import by_weight, load_of, validate_report
 
 _NS_PER_MS: Final = 1e6
@@ -23,8 +30,14 @@ def summarize_report(report: Report) -> list[Summary]:
     """One summary of a foreign report; of our own results table one an arm, warm-up left out."""
     checks = validate_report(report)
     if report.table is not None:
+        load_spec = report.metadata.load_spec if report.metadata else {}
         return [
-            _labelled(report, summarize(report.table.filter(columns.booleans(rows))), checks, arm)
+            _labelled(
+                report,
+                summarize_blocks(report.table.filter(columns.booleans(rows)), load_spec),
+                checks,
+                arm,
+            )
             for arm, rows in _arms(report)
         ]
     if not report.has_rows:

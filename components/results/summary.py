@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -122,6 +123,28 @@ def summarize(
         achieved_rps=achieved_rps,
         goodput_rps=goodput_rps,
         latency_ns=latencies(latency_ns if succeeded == requests else latency_ns[ok]),
+    )
+
+
+def summarize_blocks(table: pa.Table, load_spec: Mapping[str, Any]) -> Summary:
+    """Summarizes the measured blocks of one arm of our own results table.
+
+    Between its blocks an arm waits for the other one, or for the generator's next start: the rates
+    are those of the time in which it was loaded.
+
+    Args:
+        table: Rows of one arm without its warm-up, with the column `block`.
+        load_spec: `LoadSpec` as JSON values; where it is empty the rates are those of the whole window.
+    """
+    summary = summarize(table, asked_rps=load_spec.get("rate_rps"))
+    block_seconds = load_spec.get("block_seconds")
+    if not block_seconds or not summary.requests:
+        return summary
+    loaded_seconds = len(columns.distinct(columns.numbers(table["block"], np.int32))) * block_seconds
+    return msgspec.structs.replace(
+        summary,
+        achieved_rps=summary.requests / loaded_seconds,
+        goodput_rps=None if summary.ok is None else summary.ok / loaded_seconds,
     )
 
 
