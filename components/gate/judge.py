@@ -154,7 +154,7 @@ def _reasons(
 
 def _advice(wanted: int | None, pairs: Pairs) -> str:
     if pairs.count < LEAST_PAIRS:
-        return f"{pairs.count} complete pairs of blocks decide nothing; measure at least 15."
+        return f"{pairs.count} complete pairs of blocks decide nothing; measure at least 10."
     if wanted is None:
         return "More load would not decide it: the difference is too near to what is allowed."
     return f"About {wanted} further pairs of blocks would probably decide it."

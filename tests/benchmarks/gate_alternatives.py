@@ -25,7 +25,7 @@ CELLS = {
     "+3 %": [("a1", "a2", 1.03), ("a2", "a1", 1.03)],
     "+10 %": [("b10", "a1", 1.0), ("b10", "a2", 1.0)],
 }
-SCHEDULE = ((15, 0.0125), (30, 0.0125), (60, 0.025))
+SCHEDULE = ((10, 0.05 / 6), (15, 0.05 / 12), (20, 0.05 / 12), (30, 0.05 / 6), (60, 0.025))
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def looks(traces: dict[str, Trace]) -> str:
     """Planned looks against a confidence sequence asked after every pair."""
     judge = _failing(0.5, 0.2)
     planned = {
-        "**3 planned looks (15, 30, 60)**": SCHEDULE,
-        "5 planned looks (10, 15, 20, 30, 60)": _spent((10, 15, 20, 30, 60)),
+        "3 planned looks (15, 30, 60)": _spent((15, 30, 60)),
+        "**5 planned looks (10, 15, 20, 30, 60)**": SCHEDULE,
         "6 planned looks, every 10 pairs": _spent((10, 20, 30, 40, 50, 60)),
         "1 look at 60": ((60, 0.05),),
     }

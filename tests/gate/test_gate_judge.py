@@ -282,6 +282,8 @@ def test_a_candidate_that_stalls_a_closed_loop_is_judged(make_table: MakeTable) 
     within = np.tile(np.arange(200), 80)
     stalled = (arms == "candidate") & (blocks % 2 == 0) & (within % 2 == 0)
     assert checked(judge(table.filter(pa.array(~stalled)), SPEC)).verdict == "FAIL"
+    both = stalled | ((arms == "baseline") & (blocks % 4 < 2) & (within % 2 == 0))
+    assert checked(judge(table.filter(pa.array(~both)), SPEC)).verdict != "INVALID"
 
 
 def test_more_requests_than_planned_are_of_another_load(make_table: MakeTable) -> None:
