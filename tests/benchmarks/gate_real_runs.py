@@ -1,16 +1,17 @@
 """How the gate decides real runs: embedded servers of known slowness, loaded by ghz on this machine.
 
-    nice -n 10 python tests/benchmarks/gate_real_runs.py [--minutes 10] [--runs build/gate_real_runs.jsonl]
+    nice -n 10 python tests/benchmarks/gate_real_runs.py [--minutes 10] [--write]
 
 Every run starts both servers afresh, so that the luck of a start is drawn anew. The cases are run
 in turn until the time is over; every run is one line in the file of runs, and the table counts all
-lines, so that several sessions add up.
+lines, so that several sessions add up. --write puts it into docs/gate.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,8 @@ from model_load_test.components.results.validity import validate
 from model_load_test.components.serving.embedded.process import EmbeddedServer, embedded_server
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "gate.md"
+BEGIN, END = "<!-- real-runs: begin -->", "<!-- real-runs: end -->"
 MODEL = "digits"
 BASE_DELAY_MS = 20.0
 BASE_LATENCY_MS = 21.5
@@ -101,6 +104,7 @@ class Run(msgspec.Struct, frozen=True):
     busy: float
     """Share of the machine's CPU time in use while loading, our own included."""
     at: str
+    reason: str = ""
 
 
 def main() -> int:
@@ -108,6 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--runs", type=Path, default=ROOT / "build" / "gate_real_runs.jsonl")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/gate.md")
     arguments = parser.parse_args()
     os.environ["PATH"] = f"{ROOT / '.tools' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     arguments.runs.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +126,11 @@ def main() -> int:
         with arguments.runs.open("ab") as file:
             file.write(msgspec.json.encode(found) + b"\n")
         print(f"{found.case}: {found.verdict} after {found.pairs} pairs", file=sys.stderr, flush=True)
-    print(table(known))
+    text = table(known)
+    print(text)
+    if arguments.write:
+        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
     return 0
 
 
@@ -149,6 +158,7 @@ def run_case(case: Case, seed: int) -> Run:
         seconds=time.monotonic() - started,
         busy=busy,
         at=time.strftime("%Y-%m-%d %H:%M:%S"),
+        reason=verdict.reasons[0],
     )
 
 
@@ -217,13 +227,15 @@ def table(runs: list[Run]) -> str:
             f"| {100 * (np.median(ratios) - 1):+.1f} % [{100 * (min(ratios) - 1):+.1f}, "
             f"{100 * (max(ratios) - 1):+.1f}] | {np.mean([run.pairs for run in of_case]):.0f} |"
         )
+    host = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     first, last = min(run.at for run in runs), max(run.at for run in runs)
     busy = np.median([run.busy for run in runs])
     return "\n".join(
         [
             *lines,
             "",
-            f"{len(runs)} runs from {first} to {last}; the machine was {100 * busy:.0f} % busy (median).",
+            f"{len(runs)} runs from {first} to {last} on {host}, shared with other work: "
+            f"{100 * busy:.0f} % busy (median).",
         ]
     )
 
