@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -32,7 +32,7 @@ from model_load_test.components.load.progress import (
 )
 from model_load_test.components.load.schedule import Arm, Segment, segments_of_block, warmup_segment
 from model_load_test.components.load.spec import LoadSpec
-from model_load_test.components.payload.manifest import read_bodies, read_manifest
+from model_load_test.components.payload.manifest import PayloadManifest, read_bodies, read_manifest
 from model_load_test.components.protocols.endpoint import Endpoint
 from model_load_test.components.results.checks import Check
 from model_load_test.components.results.errors import ResultsError
@@ -101,6 +101,7 @@ def run_load_test(
         _measure(runner, spec, stop_rule, progress)
     metadata = RunMetadata(
         load_spec=msgspec.to_builtins(spec),
+        payload=_payload_facts(read_manifest(test.payload_path)),
         tool=generator.tool,
         tool_version=generator.version,
         command=tuple(runner.commands),
@@ -134,6 +135,17 @@ def _measure(runner: _SegmentRunner, spec: LoadSpec, stop_rule: StopRule, progre
         if decision.stop:
             return
         first_block = look
+
+
+def _payload_facts(manifest: PayloadManifest) -> dict[str, Any]:
+    return {
+        "summary": manifest.summary,
+        "signature": manifest.signature_name,
+        "requests": manifest.requests,
+        "batch_sizes": dict(manifest.batch_sizes),
+        "seed": manifest.seed,
+        "hash": manifest.hash,
+    }
 
 
 def _request_sources(test: LoadTest) -> dict[Arm, Path]:

@@ -58,6 +58,7 @@ def judge_results(
             for arm in _arms(results.metadata)
         },
         fingerprints={"run": fingerprint_text(parse_fingerprint(results.metadata.fingerprint))},
+        payload=results.metadata.payload,
         history=[_point(record) for record in found.history],
     )
 

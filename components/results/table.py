@@ -55,6 +55,8 @@ class RunMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     schema_version: int = SCHEMA_VERSION
     load_spec: dict[str, Any] = {}
     """`LoadSpec` as JSON values; empty when the rows were read from a foreign report."""
+    payload: dict[str, Any] = {}
+    """What the requests contained: signature, number, batch sizes, hash."""
     tool: str = ""
     tool_version: str = ""
     command: tuple[str, ...] = ()

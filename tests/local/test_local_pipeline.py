@@ -100,6 +100,7 @@ def test_a_slower_candidate_breaks_the_run_after_all_artifacts_exist(
     assert "FAIL: " in run.log
     assert run.report["verdict"]["verdict"] == "FAIL"
     assert run.report["server_kind"] == "embedded"
+    assert run.report["payload"]["requests"] == 50
     jsonschema.validate(run.report, report_schema())
     assert run.artifact("write-report", "page").read_text().startswith("<!doctype html>")
     assert "FAIL" in run.artifact("write-report", "summary").read_text()
