@@ -15,6 +15,7 @@ from model_load_test.components.gate.blocks import ARMS, Pairs, ResultsTableErro
 from model_load_test.components.gate.paired import Finding
 from model_load_test.components.gate.signed_rank import Interval
 from model_load_test.components.gate.spec import GateSpec
+from model_load_test.components.results.percentile import enough_rows
 
 LEAST_PAIRS: Final = 15
 """Pairs needed to measure a noise floor."""
@@ -64,6 +65,9 @@ def noise_floor(table: pa.Table, spec: GateSpec) -> dict[str, float]:
 def visible_effects(table: pa.Table, spec: GateSpec, budgets: Sequence[int]) -> tuple[VisibleEffects, ...]:
     """Which effects this machine shows, by the number of pairs spent.
 
+    A run of so many pairs has been looked at before, at the looks of the spec: what one of them
+    would have decided counts too.
+
     Args:
         table: As for `noise_floor`.
         spec: Margins, alpha and noise floor of the gate that is planned.
@@ -73,15 +77,36 @@ def visible_effects(table: pa.Table, spec: GateSpec, budgets: Sequence[int]) -> 
         ResultsTableError: As for `noise_floor`.
     """
     pairs = _pairs_of(table, spec)
-    return tuple(_visible(pairs, spec, budget) for budget in budgets)
+    at_look = {look: _visible(pairs, spec, look) for look in {*spec.looks, *budgets}}
+    return tuple(
+        _together(budget, [seen for look, seen in at_look.items() if look <= budget]) for budget in budgets
+    )
 
 
-def _visible(pairs: Pairs, spec: GateSpec, budget: int) -> VisibleEffects:
-    alpha = spec.alpha_at(budget)
-    findings = [_scaled(finding, pairs.count / budget) for finding in paired.find(pairs, spec, alpha)]
+def _together(budget: int, looks: Sequence[VisibleEffects]) -> VisibleEffects:
+    metrics = list(dict.fromkeys(metric for seen in looks for metric in seen.passes))
+    fails = {
+        metric: min(seen.fails[metric] for seen in looks if metric in seen.fails)
+        for metric in metrics
+        if any(metric in seen.fails for seen in looks)
+    }
+    passes = {metric: any(seen.passes.get(metric, False) for seen in looks) for metric in metrics}
+    return VisibleEffects(pairs=budget, fails=fails, passes=passes)
+
+
+def _visible(pairs: Pairs, spec: GateSpec, look: int) -> VisibleEffects:
+    alpha = spec.alpha_at(look)
+    arms = (pairs.candidate, pairs.baseline)
+    requests = int(min(arm.latencies.size for arm in arms) * look / pairs.count)
+    findings = [
+        _scaled(finding, pairs.count / look)
+        for finding in paired.find(pairs, spec, alpha)
+        if finding.metric not in paired.QUANTILES
+        or enough_rows(requests, 100 * paired.QUANTILES[finding.metric])
+    ]
     reported = [finding for finding in findings if not finding.guards and not finding.refused]
     return VisibleEffects(
-        pairs=budget,
+        pairs=look,
         fails=paired.detectable_effect(findings, alpha),
         passes={
             finding.metric: paired.reach_of_bound(finding, alpha) < finding.limit for finding in reported

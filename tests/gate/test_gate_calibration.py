@@ -49,6 +49,22 @@ def test_more_pairs_see_smaller_effects(make_table: MakeTable) -> None:
     assert not small.passes["errors"]
 
 
+def test_p99_is_not_promised_to_a_run_that_refuses_it(make_table: MakeTable) -> None:
+    table = make_table(pairs=60, requests=100)
+    short, longer = visible_effects(table, GateSpec(), (15, 20))
+    assert "p99" not in short.fails
+    assert "p99" not in short.passes
+    assert longer.fails["p99"] > 0.25
+    assert judge(make_table(pairs=15, requests=100), GateSpec()).metrics["p99"].verdict == "REFUSED"
+
+
+def test_earlier_looks_of_a_run_count(make_table: MakeTable) -> None:
+    effects = visible_effects(make_table(pairs=20), GateSpec(), (10, 15, 20, 30, 60, 90))
+    for metric in ("mean", "p50", "p95", "p99"):
+        seen = [budget.fails[metric] for budget in effects]
+        assert seen == sorted(seen, reverse=True)
+
+
 def test_the_visible_effect_is_visible(make_table: MakeTable) -> None:
     (effects,) = visible_effects(make_table(pairs=60), GateSpec(), (15,))
     slower = 1 + min(effects.fails[name] for name in ("mean", "p50"))
