@@ -68,7 +68,7 @@ def judge(
         return _judge_pairs(candidate, baseline, spec, findings)
     alpha = spec.alpha_at(candidate.numbers.size)
     objectives = judge_objectives(spec.objectives, candidate, alpha)
-    if history:
+    if history and spec.margins:
         return historical.judge_against(history, candidate, spec, objectives, findings)
     return historical.without_baseline(candidate, spec, objectives, findings)
 

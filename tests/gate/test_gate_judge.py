@@ -302,7 +302,7 @@ def test_objectives_alone_decide_where_no_comparison_is_wanted(make_table: MakeT
     def outcome(objective: str, arms: tuple[str, ...]) -> Verdict:
         off = dict.fromkeys(SPEC.margins)
         spec = parse_gate_spec({"margins": off, "objectives": [objective]})
-        return checked(judge(make_table(arms=arms), spec))
+        return checked(judge(make_table(arms=arms), spec, history=[RUN] * 6))
 
     for arms in (("candidate",), ("candidate", "baseline")):
         assert outcome("p99_ms<=50", arms).verdict == "PASS"
