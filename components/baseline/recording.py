@@ -66,7 +66,8 @@ def record_run(
     except StoreUnavailable as error:
         _log.warning("%s; the record stays in %s", error, path)
         return Recorded(recorded=False, reason=f"{error}; the record stays in {path.name}")
-    return Recorded(recorded=True, reason=f"run {record.run_id} recorded under {record.key.name}")
+    how = "recorded" if record.passing else "kept in the history, not as a baseline,"
+    return Recorded(recorded=True, reason=f"run {record.run_id} {how} under {record.key.name}")
 
 
 def read_record_file(path: Path) -> Record:
