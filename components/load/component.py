@@ -64,17 +64,14 @@ def run_load_test(
     import msgspec
 
     from model_load_test.components.baseline.fingerprint import collect_fingerprint
-    from model_load_test.components.gate.spec import parse_gate_spec
+    from model_load_test.components.gate.spec import gate_spec_of_run
     from model_load_test.components.gate.stopping import load_stop_rule
     from model_load_test.components.load.preflight import prepare
     from model_load_test.components.load.run import run_load_test as run
     from model_load_test.components.parameters import whole_numbers
     from model_load_test.components.results.table import write_results
 
-    planned_looks = whole_numbers("looks", looks)
-    gate_spec = parse_gate_spec(
-        {"margins": margins, "alpha": alpha, "objectives": objectives, "looks": planned_looks}
-    )
+    demands = {"margins": margins, "alpha": alpha, "objectives": objectives}
     test = prepare(
         candidate_endpoint=candidate_endpoint,
         baseline_endpoint=baseline_endpoint,
@@ -85,7 +82,7 @@ def run_load_test(
         spec_values={
             "rate_rps": rate_rps,
             "block_seconds": block_seconds,
-            "looks": planned_looks,
+            "looks": whole_numbers("looks", looks),
             "warmup_seconds": warmup_seconds,
             "timeout_seconds": timeout_seconds,
             "connections": connections,
@@ -93,6 +90,7 @@ def run_load_test(
         },
         work_path=Path(tempfile.mkdtemp(prefix="load-test-")),
     )
+    gate_spec = gate_spec_of_run(demands, msgspec.to_builtins(test.spec))
     table, metadata = run(test, load_stop_rule(gate_spec))
     fingerprint = collect_fingerprint(
         test.server_kind or server_kind,

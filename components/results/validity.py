@@ -106,7 +106,7 @@ def validate(table: pa.Table, metadata: RunMetadata) -> tuple[Check, ...]:
                 found.append(_no_requests(f"the {arm}"))
             continue
         found += _named(arm, _check_sending(blocks[own], metadata.load_spec))
-        found += _named(arm, check_rows(rows))
+        found += _named(arm, check_rows(rows, starts_each_block=bool(metadata.load_spec)))
     found += _check_host(metadata.host)
     return by_weight(found)
 
@@ -148,13 +148,17 @@ def by_weight(checks: list[Check]) -> tuple[Check, ...]:
     return tuple(sorted(checks, key=lambda check: weight[check.consequence]))
 
 
-def check_rows(rows: pa.Table, load: Load = Load(), *, has_times: bool = True) -> list[Check]:  # frozen
+def check_rows(
+    rows: pa.Table, load: Load = Load(), *, has_times: bool = True, starts_each_block: bool = False
+) -> list[Check]:  # frozen
     """Findings that rows of one arm tell by themselves.
 
     Args:
         rows: Columns of `table.ROWS_SCHEMA`, at least one row.
         load: What was asked.
         has_times: False where `sent_at_ns` is unknown.
+        starts_each_block: Whether the generator was started anew for each block, as the load room
+            does; nothing is sent in between, and that is no pause.
     """
     sent_at_ns = columns.numbers(rows["sent_at_ns"], np.int64)
     latency_ns = columns.numbers(rows["latency_ns"], np.int64)
@@ -162,7 +166,8 @@ def check_rows(rows: pa.Table, load: Load = Load(), *, has_times: bool = True) -
     found = [*_check_transport(rows), *_check_enough(int(np.count_nonzero(ok)))]
     if has_times:
         workers = columns.numbers(rows["worker"], np.int16)
-        found += _check_clock(sent_at_ns, latency_ns, workers)
+        blocks = columns.numbers(rows["block"], np.int32) if starts_each_block else workers
+        found += _check_clock(sent_at_ns, latency_ns, workers, blocks)
         found += _check_workers(sent_at_ns, latency_ns, workers)
         found += _check_rate(begin_ns(rows), load)
         found += _check_in_flight(sent_at_ns, latency_ns, load)
@@ -307,16 +312,17 @@ def _check_enough(ok: int) -> list[Check]:
     return [Check(code="too-few-rows", detail=detail, consequence="INFO", numbers=numbers)]
 
 
-def _check_clock(sent_at_ns: Int64s, latency_ns: Int64s, workers: columns.Int32s) -> list[Check]:
+def _check_clock(
+    sent_at_ns: Int64s, latency_ns: Int64s, workers: columns.Int32s, blocks: columns.Int32s
+) -> list[Check]:
     found: list[Check] = []
     slowest_ns = int(latency_ns.max())
-    back_ns = gap_ns = 0
+    back_ns = 0
     for worker in columns.distinct(workers):
         own = workers == worker
         ended_at_ns = (sent_at_ns + latency_ns)[own]
         back_ns = max(back_ns, int((np.maximum.accumulate(ended_at_ns) - ended_at_ns).max()))
-        if int(np.count_nonzero(own)) > 1:
-            gap_ns = max(gap_ns, int(np.diff(np.sort(sent_at_ns[own])).max()))
+    gap_ns = _longest_pause_ns(sent_at_ns, workers, blocks)
     if back_ns > slowest_ns + _SECOND_NS:
         found.append(_clock("clock-step", "INVALID", back_ns, slowest_ns))
     # an open loop never pauses longer than a request takes; a closed one waits for its slowest
@@ -325,6 +331,13 @@ def _check_clock(sent_at_ns: Int64s, latency_ns: Int64s, workers: columns.Int32s
     if gap_ns > slowest_ns + _SECOND_NS + 20 * usual_ns:
         found.append(_clock("sending-gap", "WARNING", gap_ns, slowest_ns))
     return found
+
+
+def _longest_pause_ns(sent_at_ns: Int64s, workers: columns.Int32s, blocks: columns.Int32s) -> int:
+    """The longest time between two requests of one worker in one block."""
+    order = np.lexsort((sent_at_ns, blocks, workers))
+    together = (np.diff(workers[order]) == 0) & (np.diff(blocks[order]) == 0)
+    return int(np.diff(sent_at_ns[order])[together].max(initial=0))
 
 
 def _clock(code: str, consequence: Any, nanoseconds: int, slowest_ns: int) -> Check:

@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "summarize": "what a generator's report or our results table says, told the truth about",
     "compare": "the difference between two reports, with its uncertainty where one is known",
     "judge": "the gate's verdict on a results table, again or with other margins",
+    "calibrate": "how much two servers of yours that are identical differ, and what can be seen beyond that",
     "baseline": "recorded runs: list, show, compare and forget them",
     "demo": "the whole job on this machine: train, serve, load, judge, report, record",
 }

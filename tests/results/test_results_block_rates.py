@@ -8,6 +8,7 @@ import pytest
 
 from model_load_test.components.results.summary import summarize_blocks
 from model_load_test.components.results.table import SCHEMA
+from model_load_test.components.results.validity import check_rows
 
 SPEC = {"rate_rps": 100.0, "block_seconds": 1.0}
 
@@ -42,3 +43,9 @@ def test_the_pause_between_blocks_is_not_counted_as_a_low_rate() -> None:
 def test_without_a_load_spec_only_the_whole_window_is_known() -> None:
     summary = summarize_blocks(two_blocks_three_seconds_apart(), {})
     assert summary.achieved_rps == pytest.approx(200 / 3.991, rel=1e-3)
+
+
+def test_the_pause_between_blocks_is_no_paused_generator() -> None:
+    rows = two_blocks_three_seconds_apart()
+    assert "sending-gap" in {check.code for check in check_rows(rows)}
+    assert "sending-gap" not in {check.code for check in check_rows(rows, starts_each_block=True)}
