@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
 from model_load_test.components.baseline.fingerprint import Fingerprint, fingerprint_hash
 from model_load_test.components.baseline.key import BaselineKey, load_spec_hash
+from model_load_test.components.baseline.lookup import ask_store
 from model_load_test.components.baseline.record import Record
-from model_load_test.components.baseline.store import BaselineStore
+from model_load_test.components.baseline.store import BaselineStore, StoreUnavailable
 from model_load_test.components.errors import InputError
+
+LOOKUP_SECONDS: Final = 20.0
+"""How long a run waits for its noise floor before it goes on without one."""
 
 NEWEST: Final = 5
 """Calibrations that count: one shows the luck of its deployments only once, an old one an old machine."""
+
+_log = logging.getLogger(__name__)
 
 _PREFIX: Final = "noise_floor_"
 _SHAPE: Final = ("protocol", "tool", "mode", "rate_rps", "block_seconds", "connections")
@@ -97,3 +104,22 @@ def find_noise_floor(store: BaselineStore, key: BaselineKey) -> dict[str, float]
                 metric = name.removeprefix(_PREFIX)
                 floor[metric] = max(value, floor.get(metric, 0.0))
     return floor
+
+
+def noise_floor_of_run(store_uri: str, key: BaselineKey) -> dict[str, float]:
+    """`find_noise_floor` for a run that is to be measured; empty without a store or an answer of it.
+
+    Args:
+        store_uri: See `store.open_store`; empty for none.
+        key: See `noise_floor_key`.
+
+    Raises:
+        InputError: The URI cannot be used.
+    """
+    if not store_uri:
+        return {}
+    try:
+        return ask_store(store_uri, lambda store: find_noise_floor(store, key), LOOKUP_SECONDS)
+    except StoreUnavailable as error:
+        _log.warning("%s; the margins stand without a noise floor", error)
+        return {}

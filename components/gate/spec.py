@@ -102,12 +102,15 @@ def parse_gate_spec(values: Mapping[str, Any]) -> GateSpec:
     return spec
 
 
-def gate_spec_of_run(values: Mapping[str, Any], load_spec: Mapping[str, Any]) -> GateSpec:
+def gate_spec_of_run(
+    values: Mapping[str, Any], load_spec: Mapping[str, Any], noise_floor: Mapping[str, float] | None = None
+) -> GateSpec:
     """The gate spec of a measured run: what is demanded, with the looks and block size of its load spec.
 
     Args:
         values: Fields of a gate spec; they win over the load spec.
         load_spec: `RunMetadata.load_spec`; empty for rows from elsewhere.
+        noise_floor: `RunMetadata.noise_floor`, where the infrastructure was calibrated.
 
     Raises:
         GateSpecError: As for `parse_gate_spec`.
@@ -117,6 +120,8 @@ def gate_spec_of_run(values: Mapping[str, Any], load_spec: Mapping[str, Any]) ->
         measured["looks"] = load_spec["looks"]
     if "rate_rps" in load_spec and "block_seconds" in load_spec:
         measured["requests_per_block"] = load_spec["rate_rps"] * load_spec["block_seconds"]
+    if noise_floor:
+        measured["noise_floor"] = dict(noise_floor)
     return parse_gate_spec({**measured, **values})
 
 

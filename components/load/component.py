@@ -28,6 +28,8 @@ def run_load_test(
     server_image: str = "",
     server_flags: list[str] = [],
     server_replicas: int = 1,
+    baseline_store: str = "",
+    namespace: str = "default",
 ) -> None:
     """Loads candidate and baseline, open loop, and stops as soon as the gate could decide.
 
@@ -57,6 +59,9 @@ def run_load_test(
         server_image: The servers' image with its digest, for the fingerprint.
         server_flags: The servers' flags, for the fingerprint.
         server_replicas: Replicas behind each endpoint, for the fingerprint.
+        baseline_store: Store that `model-load-test calibrate` may have written this infrastructure's
+            noise floor into; no margin is below twice that. Empty for none.
+        namespace: Part of the noise floor's key.
     """
     import tempfile
     from pathlib import Path
@@ -64,8 +69,10 @@ def run_load_test(
     import msgspec
 
     from model_load_test.components.baseline.fingerprint import collect_fingerprint
+    from model_load_test.components.baseline.noise_floor import noise_floor_key, noise_floor_of_run
     from model_load_test.components.gate.spec import gate_spec_of_run
     from model_load_test.components.gate.stopping import load_stop_rule
+    from model_load_test.components.load.generators import find_generator
     from model_load_test.components.load.preflight import prepare
     from model_load_test.components.load.run import run_load_test as run
     from model_load_test.components.parameters import whole_numbers
@@ -90,15 +97,21 @@ def run_load_test(
         },
         work_path=Path(tempfile.mkdtemp(prefix="load-test-")),
     )
-    gate_spec = gate_spec_of_run(demands, msgspec.to_builtins(test.spec))
-    table, metadata = run(test, load_stop_rule(gate_spec))
+    load_spec = msgspec.to_builtins(test.spec)
+    generator = find_generator(test.spec.tool)
     fingerprint = collect_fingerprint(
         test.server_kind or server_kind,
         server_image=server_image,
         server_flags=server_flags,
         replicas=server_replicas,
-        generator=metadata.tool,
-        generator_version=metadata.tool_version,
+        generator=generator.tool,
+        generator_version=generator.version,
     )
-    metadata = msgspec.structs.replace(metadata, fingerprint=msgspec.to_builtins(fingerprint))
+    noise_floor = noise_floor_of_run(
+        baseline_store, noise_floor_key(namespace, model_name, load_spec, fingerprint)
+    )
+    table, metadata = run(test, load_stop_rule(gate_spec_of_run(demands, load_spec, noise_floor)))
+    metadata = msgspec.structs.replace(
+        metadata, fingerprint=msgspec.to_builtins(fingerprint), noise_floor=noise_floor
+    )
     write_results(Path(results.path), table, metadata)

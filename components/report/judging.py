@@ -45,7 +45,7 @@ def judge_results(
     found = msgspec.json.decode(history_path.read_bytes(), type=FoundBaseline)
     verdict = judge(
         results.table,
-        gate_spec_of_run(gate_values, results.metadata.load_spec),
+        gate_spec_of_run(gate_values, results.metadata.load_spec, results.metadata.noise_floor),
         checks=validate(results.table, results.metadata),
         history=[values for record in reversed(found.history) if (values := gate_values_of(record))],
     )

@@ -65,6 +65,8 @@ class RunMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     """Facts about the generator's machine: cores, CPU model, load before and after."""
     fingerprint: dict[str, Any] = {}
     """What makes two runs comparable: `baseline.fingerprint.Fingerprint` as JSON values."""
+    noise_floor: dict[str, float] = {}
+    """Per metric what identical servers differ by on this infrastructure, where it was calibrated."""
     checks: tuple[dict[str, Any], ...] = ()
     """Findings made while loading (`Check` as JSON values), e.g. a generator that died."""
     cut_off: int = 0

@@ -88,7 +88,7 @@ def _judge_file(path: Path, demands: dict[str, Any]) -> tuple[GateSpec, Verdict]
     from model_load_test.components.results.validity import validate
 
     results = read_results(path)
-    spec = gate_spec_of_run(demands, results.metadata.load_spec)
+    spec = gate_spec_of_run(demands, results.metadata.load_spec, results.metadata.noise_floor)
     return spec, judge(results.table, spec, checks=validate(results.table, results.metadata))
 
 

@@ -120,6 +120,8 @@ def load_test_gate(
         server_image=server_image,
         server_flags=server_flags,
         server_replicas=server_replicas,
+        baseline_store=baseline_store,
+        namespace=namespace,
     )
     kubernetes.add_toleration_json(load, tolerations)
     kubernetes.add_node_selector_json(load, node_selector)
