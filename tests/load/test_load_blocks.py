@@ -62,3 +62,10 @@ def test_a_request_is_never_scheduled_after_it_was_sent() -> None:
     scheduled = with_schedule(rows([1.0, 1.009, 1.0195]), rate_rps=100)
     assert (scheduled["scheduled_at_ns"].to_numpy() <= scheduled["sent_at_ns"].to_numpy()).all()
     assert scheduled["latency_ns"].to_pylist() == [2_000_000] * 3
+
+
+def test_the_jitter_of_the_generators_timer_is_not_the_servers_latency() -> None:
+    late_ms = [0.9, 0.1, 0.0, 1.4, 0.3]
+    scheduled = with_schedule(rows([1 + k / 100 + ms / 1e3 for k, ms in enumerate(late_ms)]), rate_rps=100)
+    assert scheduled["latency_ns"].to_pylist() == [2_000_000] * 5
+    assert np.allclose(scheduled["scheduled_at_ns"].to_numpy() / 1e9, 1 + np.arange(5) / 100)
