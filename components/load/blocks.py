@@ -17,7 +17,8 @@ Int64s = npt.NDArray[np.int64]
 
 TIMER_JITTER_NS = 5_000_000
 """A request sent no later than this after its time was only woken late by its generator's timer
-(vegeta at 200 requests/s: median 0.6 ms, 99.9 % within 2 ms); counted as latency, that would drown the server's own."""
+(vegeta at 200 requests/s: median 0.6 ms, 99.9 % within 2 ms); counted as latency, that would drown
+the server's own."""
 
 
 def with_schedule(rows: pa.Table, rate_rps: float) -> pa.Table:
