@@ -79,39 +79,40 @@ def run_load_test(
     from model_load_test.components.results.table import write_results
 
     demands = {"margins": margins, "alpha": alpha, "objectives": objectives}
-    test = prepare(
-        candidate_endpoint=candidate_endpoint,
-        baseline_endpoint=baseline_endpoint,
-        model_name=model_name,
-        signature_name=signature_name,
-        payload_path=Path(payload.path),
-        mode=mode,
-        spec_values={
-            "rate_rps": rate_rps,
-            "block_seconds": block_seconds,
-            "looks": whole_numbers("looks", looks),
-            "warmup_seconds": warmup_seconds,
-            "timeout_seconds": timeout_seconds,
-            "connections": connections,
-            "seed": seed,
-        },
-        work_path=Path(tempfile.mkdtemp(prefix="load-test-")),
-    )
-    load_spec = msgspec.to_builtins(test.spec)
-    generator = find_generator(test.spec.tool)
-    fingerprint = collect_fingerprint(
-        test.server_kind or server_kind,
-        server_image=server_image,
-        server_flags=server_flags,
-        replicas=server_replicas,
-        generator=generator.tool,
-        generator_version=generator.version,
-    )
-    noise_floor = noise_floor_of_run(
-        baseline_store, noise_floor_key(namespace, model_name, load_spec, fingerprint)
-    )
-    table, metadata = run(test, load_stop_rule(gate_spec_of_run(demands, load_spec, noise_floor)))
-    metadata = msgspec.structs.replace(
-        metadata, fingerprint=msgspec.to_builtins(fingerprint), noise_floor=noise_floor
-    )
-    write_results(Path(results.path), table, metadata)
+    with tempfile.TemporaryDirectory(prefix="load-test-") as work_path:
+        test = prepare(
+            candidate_endpoint=candidate_endpoint,
+            baseline_endpoint=baseline_endpoint,
+            model_name=model_name,
+            signature_name=signature_name,
+            payload_path=Path(payload.path),
+            mode=mode,
+            spec_values={
+                "rate_rps": rate_rps,
+                "block_seconds": block_seconds,
+                "looks": whole_numbers("looks", looks),
+                "warmup_seconds": warmup_seconds,
+                "timeout_seconds": timeout_seconds,
+                "connections": connections,
+                "seed": seed,
+            },
+            work_path=Path(work_path),
+        )
+        load_spec = msgspec.to_builtins(test.spec)
+        generator = find_generator(test.spec.tool)
+        fingerprint = collect_fingerprint(
+            test.server_kind or server_kind,
+            server_image=server_image,
+            server_flags=server_flags,
+            replicas=server_replicas,
+            generator=generator.tool,
+            generator_version=generator.version,
+        )
+        noise_floor = noise_floor_of_run(
+            baseline_store, noise_floor_key(namespace, model_name, load_spec, fingerprint)
+        )
+        table, metadata = run(test, load_stop_rule(gate_spec_of_run(demands, load_spec, noise_floor)))
+        metadata = msgspec.structs.replace(
+            metadata, fingerprint=msgspec.to_builtins(fingerprint), noise_floor=noise_floor
+        )
+        write_results(Path(results.path), table, metadata)

@@ -150,9 +150,9 @@ def load_test_gate(
         namespace=namespace,
         model_version=model_version,
     )
-    enforce_gate(
+    enforced = enforce_gate(
         report=gate.outputs["report"], on_inconclusive=on_inconclusive, on_no_baseline=on_no_baseline
     ).after(drawn, recorded)
-    for task in (payload, load, found, gate, drawn, recorded):
+    for task in (payload, load, found, gate, drawn, recorded, enforced):
         task.set_caching_options(False)
     return GateOutputs(verdict=gate.outputs["verdict"], passed=gate.outputs["passed"])

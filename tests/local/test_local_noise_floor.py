@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 from kfp import dsl
 
 from model_load_test.components import run_load_test
@@ -22,7 +24,10 @@ QUICK = {"rate_rps": 100.0, "block_seconds": 0.4, "warmup_seconds": 0.0, "looks"
 
 
 def test_margins_of_a_run_are_never_below_twice_its_stored_noise_floor(
-    payload: Callable[[str], Path], tmp_path: Path, start_server: Callable[..., EmbeddedServer]
+    payload: Callable[[str], Path],
+    tmp_path: Path,
+    start_server: Callable[..., EmbeddedServer],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = start_server()
     requests = payload(str(server.grpc))
@@ -49,6 +54,9 @@ def test_margins_of_a_run_are_never_below_twice_its_stored_noise_floor(
         load_spec=load_spec,
         measured_at_ns=1,
     )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     results = dsl.Dataset(name="results", uri=str(tmp_path / "results.parquet"))
     run_load_test.python_func(
         payload=dsl.Dataset(name="payload", uri=str(requests)),
@@ -58,6 +66,7 @@ def test_margins_of_a_run_are_never_below_twice_its_stored_noise_floor(
         baseline_store=uri,
         **{**QUICK, "looks": [2.0]},
     )
+    assert not list(scratch.iterdir()), "the run left its scratch folder behind"
     metadata = read_results(Path(results.path)).metadata
     assert metadata.noise_floor == {"p50": 0.08}
     spec = gate_spec_of_run({}, metadata.load_spec, metadata.noise_floor)
