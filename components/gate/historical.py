@@ -174,7 +174,7 @@ def _judge_metric(
         p_holm=p_adjusted,
         candidate=value,
         baseline=centre if linear else exp(centre),
-        faster=not linear and shift + half < 0,
+        faster=not linear and shift + half < -log1p(spec.luck(metric)),
         note=_note(metric, beyond),
     )
 

@@ -107,7 +107,7 @@ def decide(findings: list[Finding], spec: GateSpec, alpha: float) -> dict[str, M
     verdicts: dict[str, MetricVerdict] = {}
     for finding in findings:
         p_holm = None if finding.refused else next(of_judged)
-        verdict = _verdict_of(finding, spec.margin(finding.metric), p_holm, alpha)
+        verdict = _verdict_of(finding, spec, p_holm, alpha)
         if not finding.guards:
             verdicts[finding.metric] = verdict
         elif verdict.verdict == "FAIL" and verdicts[finding.metric].verdict != "FAIL":
@@ -268,7 +268,8 @@ def _refused(metric: str, n: int, margin: float, why: str, overall: _Values) -> 
     return Finding(metric, n, log1p(margin), Interval(0.0, -inf, inf), 1.0, 1.0, *overall, refused=why)
 
 
-def _verdict_of(finding: Finding, margin: float, p_holm: float | None, alpha: float) -> MetricVerdict:
+def _verdict_of(finding: Finding, spec: GateSpec, p_holm: float | None, alpha: float) -> MetricVerdict:
+    margin = spec.margin(finding.metric)
     if finding.refused or p_holm is None:
         return MetricVerdict(
             "REFUSED",
@@ -282,6 +283,7 @@ def _verdict_of(finding: Finding, margin: float, p_holm: float | None, alpha: fl
     fails = p_holm <= alpha and finding.p_margin <= 1 - BEYOND_CONFIDENCE
     inside = finding.interval.upper < finding.limit
     worse_tail = finding.p_worse_tail <= alpha
+    faster = finding.metric != "errors" and finding.interval.upper < -log1p(spec.luck(finding.metric))
     return MetricVerdict(
         verdict="FAIL" if fails else "PASS" if inside and not worse_tail else "INCONCLUSIVE",
         margin=margin,
@@ -292,7 +294,7 @@ def _verdict_of(finding: Finding, margin: float, p_holm: float | None, alpha: fl
         p_holm=p_holm,
         candidate=finding.candidate,
         baseline=finding.baseline,
-        faster=finding.metric != "errors" and finding.interval.upper < 0 and not worse_tail,
+        faster=faster and not worse_tail,
         note=_CONCENTRATED if inside and worse_tail and not fails else "",
     )
 

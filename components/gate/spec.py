@@ -27,6 +27,9 @@ DEFAULT_MARGINS: Final[dict[str, float]] = {
 NOISE_FLOOR_MULTIPLE: Final = 2.0
 """A margin is never below this many A/A standard deviations of ln(ratio)."""
 
+DEPLOYMENT_LUCK: Final = 0.01
+"""Two starts of one server differ by about so much (measured: gate statistics, real runs)."""
+
 
 class GateSpecError(InputError):
     """A gate spec that cannot be judged by."""
@@ -55,6 +58,10 @@ class GateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def margin(self, metric: str) -> float:
         """The margin in force: the one demanded, or twice the noise floor where that is larger."""
         return max(self.margins[metric], NOISE_FLOOR_MULTIPLE * self.noise_floor.get(metric, 0.0))
+
+    def luck(self, metric: str) -> float:
+        """What a candidate must be better by to be called faster: more than a fresh start explains."""
+        return max(DEPLOYMENT_LUCK, NOISE_FLOOR_MULTIPLE * self.noise_floor.get(metric, 0.0))
 
     def alpha_at(self, pairs: int) -> float:
         """The part of `alpha` that a judgement of so many pairs may spend.

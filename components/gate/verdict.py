@@ -38,7 +38,7 @@ class MetricVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
     second for `goodput`."""
     baseline: float | None = None
     faster: bool = False
-    """The whole interval lies below 1: the candidate is reported as faster."""
+    """The whole interval lies below 1 by more than the luck of a start: reported as faster."""
     note: str = ""
 
 

@@ -66,6 +66,21 @@ def test_a_faster_candidate_is_reported_as_such(make_table: MakeTable) -> None:
     assert any("better" in reason for reason in verdict.reasons)
 
 
+def test_what_the_luck_of_a_start_explains_is_not_called_better(make_table: MakeTable) -> None:
+    verdict = checked(judge(make_table(ratio=0.992), SPEC))
+    assert verdict.metrics["p50"].upper is not None
+    assert verdict.metrics["p50"].upper < 1
+    assert not verdict.metrics["p50"].faster
+    assert not any("better" in reason for reason in verdict.reasons)
+
+
+def test_better_must_exceed_a_measured_noise_floor(make_table: MakeTable) -> None:
+    table = make_table(ratio=0.95)
+    assert judge(table, SPEC).metrics["p50"].faster
+    noisy = msgspec.structs.replace(SPEC, noise_floor={"p50": 0.04})
+    assert not judge(table, noisy).metrics["p50"].faster
+
+
 def test_at_the_margin_it_is_undecided_and_says_what_would_decide(make_table: MakeTable) -> None:
     verdict = checked(judge(make_table(pairs=15, ratio=1.035), SPEC))
     assert verdict.verdict == "INCONCLUSIVE"
