@@ -45,10 +45,10 @@ def with_schedule(rows: pa.Table, rate_rps: float) -> pa.Table:
 def assign_block(rows_of_arm: Mapping[Arm, pa.Table], segment: Segment) -> pa.Table:
     """One table of a segment's rows, those inside the block's time window numbered with the block.
 
-    The window, the same for all arms, opens when the last arm has sent its first request and the
-    lead is over. Rows outside it get block -1, as the warm-up does.
+    The window, the same for all arms, opens when the last worker of the last arm has sent its first
+    request and the lead is over. Rows outside it get block -1, as the warm-up does.
     """
-    begun = [int(pc.min(rows["sent_at_ns"]).as_py()) for rows in rows_of_arm.values() if rows.num_rows]
+    begun = [first_ns for rows in rows_of_arm.values() for first_ns in first_sends_ns(rows).values()]
     opens_at_ns = max(begun, default=0) + round(segment.lead_seconds * 1e9)
     closes_at_ns = opens_at_ns + round(segment.block_seconds * 1e9)
     parts = []
@@ -58,6 +58,12 @@ def assign_block(rows_of_arm: Mapping[Arm, pa.Table], segment: Segment) -> pa.Ta
         blocks = np.where(inside, segment.block, WARMUP_BLOCK).astype(np.int32)
         parts.append(_with_arm_and_block(rows, arm, blocks))
     return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
+
+
+def first_sends_ns(rows: pa.Table) -> dict[int, int]:
+    """When each worker sent its first request, by worker."""
+    firsts = rows.group_by("worker").aggregate([("sent_at_ns", "min")])
+    return dict(zip(firsts["worker"].to_pylist(), firsts["sent_at_ns_min"].to_pylist(), strict=True))
 
 
 def _with_arm_and_block(rows: pa.Table, arm: Arm, blocks: npt.NDArray[np.int32]) -> pa.Table:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import pyarrow as pa
@@ -18,6 +18,7 @@ from model_load_test.components.load.blocks import assign_block, with_schedule
 from model_load_test.components.load.generators import (
     Attack,
     Generator,
+    GeneratorCommand,
     attack_command,
     find_generator,
     write_targets,
@@ -39,7 +40,7 @@ from model_load_test.components.results.errors import ResultsError
 from model_load_test.components.results.readers import read_report
 from model_load_test.components.results.table import SCHEMA, RunMetadata
 
-_GENERATOR_GRACE_SECONDS: Final = 10.0
+GENERATOR_GRACE_SECONDS: Final = 10.0
 """Beyond load and timeout: start, connection and writing the report."""
 
 
@@ -52,6 +53,8 @@ class StopDecision(NamedTuple):
 
 
 StopRule = Callable[[pa.Table], StopDecision]
+
+Gate = Callable[[Mapping[Arm, GeneratorCommand]], Mapping[Arm, GeneratorCommand]]
 
 
 @dataclass(frozen=True)
@@ -90,18 +93,18 @@ def run_load_test(
     """
     generator = find_generator(test.spec.tool)
     test.work_path.mkdir(parents=True, exist_ok=True)
-    runner = _SegmentRunner(test, generator, _request_sources(test))
+    runner = SegmentRunner(test, generator, request_sources(test))
     spec = test.spec
     cpu = CpuWatch()
     started_at_ns = time.time_ns()
     progress(
         f"load test: {spec.mode}, {spec.rate_rps:g} requests/s per arm, {generator.tool} {generator.version}"
     )
-    with _interruptible(runner.interruption):
-        _measure(runner, spec, stop_rule, progress)
+    with interruptible(runner.interruption):
+        measure(runner, spec, stop_rule, progress)
     metadata = RunMetadata(
         load_spec=msgspec.to_builtins(spec),
-        payload=_payload_facts(read_manifest(test.payload_path)),
+        payload=payload_facts(read_manifest(test.payload_path)),
         tool=generator.tool,
         tool_version=generator.version,
         command=tuple(runner.commands),
@@ -114,7 +117,22 @@ def run_load_test(
     return runner.table(), metadata
 
 
-def _measure(runner: _SegmentRunner, spec: LoadSpec, stop_rule: StopRule, progress: Progress) -> None:
+class Runner(Protocol):
+    """What `measure` asks to run a segment: the generators of this machine, or those of a Job's pods."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it makes sense to go on."""
+
+    def table(self) -> pa.Table:
+        """All rows so far."""
+
+    def run(self, segment: Segment) -> None:
+        """Runs one segment and keeps its rows."""
+
+
+def measure(runner: Runner, spec: LoadSpec, stop_rule: StopRule, progress: Progress) -> None:
+    """Warms up, then measures pair by pair until the stop rule or the last look ends it."""
     if spec.warmup_seconds:
         progress(f"warm-up, {spec.warmup_seconds:g} s")
         runner.run(warmup_segment(spec))
@@ -137,7 +155,8 @@ def _measure(runner: _SegmentRunner, spec: LoadSpec, stop_rule: StopRule, progre
         first_block = look
 
 
-def _payload_facts(manifest: PayloadManifest) -> dict[str, Any]:
+def payload_facts(manifest: PayloadManifest) -> dict[str, Any]:
+    """What the results' metadata says of the requests."""
     return {
         "summary": manifest.summary,
         "signature": manifest.signature_name,
@@ -148,7 +167,7 @@ def _payload_facts(manifest: PayloadManifest) -> dict[str, Any]:
     }
 
 
-def _request_sources(test: LoadTest) -> dict[Arm, Path]:
+def request_sources(test: LoadTest) -> dict[Arm, Path]:
     """What each arm's generator reads its requests from."""
     if test.spec.tool == "ghz":
         return dict.fromkeys(test.endpoints, test.payload_path)
@@ -161,7 +180,7 @@ def _request_sources(test: LoadTest) -> dict[Arm, Path]:
     return sources
 
 
-class _SegmentRunner:
+class SegmentRunner:
     """Runs segments one after the other and keeps what they yielded."""
 
     def __init__(self, test: LoadTest, generator: Generator, sources: Mapping[Arm, Path]) -> None:
@@ -172,6 +191,7 @@ class _SegmentRunner:
         self._test = test
         self._generator = generator
         self._sources = sources
+        self._segments = 0
         self._tables: list[pa.Table] = []
 
     @property
@@ -185,6 +205,16 @@ class _SegmentRunner:
 
     def run(self, segment: Segment) -> None:
         """Runs one segment and keeps its rows."""
+        self._tables.append(assign_block(self.load(segment), segment))
+
+    def load(self, segment: Segment, gate: Gate | None = None) -> dict[Arm, pa.Table]:
+        """Runs one segment and returns the rows of each arm, not yet assigned to its block.
+
+        Args:
+            segment: What to load.
+            gate: Given the commands to start, returns those to start instead of them, which wait
+                for a sign before they send.
+        """
         spec = self._test.spec
         seconds = segment.load_seconds
         commands = {
@@ -196,17 +226,17 @@ class _SegmentRunner:
                     rate_rps=segment.rate_rps(spec, arm),
                     source=self._sources[arm],
                     load_seconds=seconds,
-                    report=self._test.work_path / f"{arm}-{len(self._tables):04d}.json",
+                    report=self._test.work_path / f"{arm}-{self._segments:04d}.json",
                 ),
             )
             for arm in segment.arms
         }
         for command in commands.values():
             self.commands.setdefault(" ".join(_without_paths(command.attack)))
-        deadline_seconds = seconds + spec.timeout_seconds + _GENERATOR_GRACE_SECONDS
-        ends = run_generators(commands, deadline_seconds, self.interruption)
-        rows_of_arm = {end.arm: self._rows_of(end, segment.rate_rps(spec, end.arm)) for end in ends}
-        self._tables.append(assign_block(rows_of_arm, segment))
+        self._segments += 1
+        deadline_seconds = seconds + spec.timeout_seconds + GENERATOR_GRACE_SECONDS
+        ends = run_generators(gate(commands) if gate else commands, deadline_seconds, self.interruption)
+        return {end.arm: self._rows_of(end, segment.rate_rps(spec, end.arm)) for end in ends}
 
     def _rows_of(self, end: GeneratorEnd, rate_rps: float) -> pa.Table:
         if end.trouble:
@@ -250,7 +280,7 @@ def _without_paths(command: tuple[str, ...]) -> Iterator[str]:
 
 
 @contextmanager
-def _interruptible(interruption: Interruption) -> Iterator[None]:
+def interruptible(interruption: Interruption) -> Iterator[None]:
     """Turns SIGTERM and SIGINT into an orderly stop while the block runs, in the main thread only."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
