@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Literal, get_args
 
 import msgspec
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.gate.objectives import parse_objective
+from model_load_test.components.parameters import refuse_unknown
 
 Policy = Literal["fail", "warn", "pass"]
 
@@ -87,7 +87,7 @@ def parse_gate_spec(values: Mapping[str, Any]) -> GateSpec:
     Raises:
         GateSpecError: A field is unknown, of the wrong type or out of range.
     """
-    _refuse_unknown("", values, GateSpec.__struct_fields__)
+    refuse_unknown("gate spec", values, GateSpec.__struct_fields__, GateSpecError)
     completed = dict(values)
     for policy in ("on_inconclusive", "on_no_baseline"):
         if policy in completed:
@@ -135,7 +135,7 @@ def gate_spec_of_run(
 def _merged_margins(given: object) -> dict[str, object]:
     if not isinstance(given, Mapping):
         raise GateSpecError("margins", given, 'give a mapping such as {"p95": 0.08}')
-    _refuse_unknown("margins.", given, DEFAULT_MARGINS)
+    refuse_unknown("gate spec", given, DEFAULT_MARGINS, GateSpecError, prefix="margins.")
     merged = {metric: given.get(metric, default) for metric, default in DEFAULT_MARGINS.items()}
     return {metric: margin for metric, margin in merged.items() if margin is not None and margin != "off"}
 
@@ -172,7 +172,7 @@ def _validate(spec: GateSpec) -> None:
         spec.requests_per_block,
         "give the planned requests of a block and arm, or 0 when unknown",
     )
-    _refuse_unknown("noise_floor.", spec.noise_floor, DEFAULT_MARGINS)
+    refuse_unknown("gate spec", spec.noise_floor, DEFAULT_MARGINS, GateSpecError, prefix="noise_floor.")
     for metric, deviation in spec.noise_floor.items():
         _require(
             math.isfinite(deviation) and 0 <= deviation < 5,
@@ -182,15 +182,6 @@ def _validate(spec: GateSpec) -> None:
         )
     for objective in spec.objectives:
         parse_objective(objective)
-
-
-def _refuse_unknown(prefix: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
-    names = list(known)
-    for field in given:
-        if field not in names:
-            near = difflib.get_close_matches(str(field), names, n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(names)}"
-            raise GateSpecError(f"{prefix}{field}", given[field], f"no such name in a gate spec; {remedy}")
 
 
 def _require(holds: bool, field: str, value: object, remedy: str) -> None:
