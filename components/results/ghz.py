@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
 
 from model_load_test.components.results.checks import Check
+from model_load_test.components.results.columns import Int64s
 from model_load_test.components.results.cross_check import cross_check
 from model_load_test.components.results.cut_off import cut_off_of_summary, split_cut_off
 from model_load_test.components.results.error_text import REDACTED, normalise, secrets_in
@@ -28,6 +30,7 @@ from model_load_test.components.results.json_documents import (
     decode,
     refuse_duplicate_keys,
 )
+from model_load_test.components.results.places import Text, constant_everywhere, numbers_at, timestamps_at
 from model_load_test.components.results.report import Report, ToolSummary
 from model_load_test.components.results.rows import (
     MAX_LATENCY_NS,
@@ -47,7 +50,10 @@ _CHUNK_BYTES: Final = 1 << 20
 _BETWEEN_DETAILS: Final = re.compile(rb'\}\s*,\s*\{\s*"[A-Za-z]')
 _QUOTES_OF_A_DETAIL: Final = 14
 _DETAILS_KEY: Final = b'"details":'
-_OK_TAIL: Final = b'"error":"","status":"OK"}'
+# What ghz writes around the two values of a request that succeeded, a comma between requests.
+_OK_START: Final = b'{"timestamp":"'
+_OK_MIDDLE: Final = b'","latency":'
+_OK_END: Final = b',"error":"","status":"OK"}'
 _LONGEST_OPTION: Final = 200
 END_REASONS: Final = ("normal", "timeout", "cancel")
 _OPTIONS_WITH_TEXT: Final = frozenset({"call", "load-schedule", "concurrency-schedule", "duration-stop"})
@@ -59,13 +65,6 @@ class _Detail(msgspec.Struct, gc=False):
     latency: Count
     error: str
     status: str
-
-
-class _OkDetail(msgspec.Struct, gc=False):
-    """A detail that is known to be OK: its two texts need not be decoded."""
-
-    timestamp: str
-    latency: Count
 
 
 class _LatencyPoint(msgspec.Struct):
@@ -184,38 +183,75 @@ def _collect(file: str, text: bytes | mmap.mmap, details: memoryview, collector:
             file, "details", Description("not a list"), "give the report as ghz wrote it", "wrong-type"
         )
     decoder = msgspec.json.Decoder(list[_Detail])
-    ok_decoder = msgspec.json.Decoder(list[_OkDetail])
     first = 0
     for chunk in _chunks(text, details):
-        try:
-            read: list[_Detail] | list[_OkDetail] = ok_decoder.decode(chunk)
-            if chunk.count(_OK_TAIL) != len(read) or not _has_no_key_twice(chunk, len(read)):
-                read = decoder.decode(chunk)
-                if not _has_no_key_twice(chunk, len(read)):
-                    refuse_duplicate_keys(file, chunk)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # once more as a whole: that names the place in the report
-            decode(file, text, _GhzReport)
-            decode(file, details, list[_Detail], "details")
-            raise ResultsError(
-                file,
-                "details",
-                Description("unknown structure"),
-                "give the report as ghz wrote it",
-                "malformed",
-            ) from None
-        _add(file, first, read, collector)
-        first += len(read)
+        columns = _all_ok(Text(chunk))
+        if columns is None:
+            columns = _decoded(file, first, _decode_chunk(file, text, details, decoder, chunk))
+        first += _add(file, first, columns, collector)
 
 
-def _chunks(text: bytes | mmap.mmap, details: memoryview) -> Iterator[bytes]:
-    """The list of details as several shorter lists, so that it never stands in memory as objects."""
+def _decode_chunk(
+    file: str,
+    text: bytes | mmap.mmap,
+    details: memoryview,
+    decoder: msgspec.json.Decoder[list[_Detail]],
+    chunk: memoryview,
+) -> list[_Detail]:
+    as_list = b"".join((b"[", chunk, b"]"))
+    try:
+        read = decoder.decode(as_list)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # once more as a whole: that names the place in the report
+        decode(file, text, _GhzReport)
+        decode(file, details, list[_Detail], "details")
+        raise ResultsError(
+            file, "details", Description("unknown structure"), "give the report as ghz wrote it", "malformed"
+        ) from None
+    if not _has_no_key_twice(as_list, len(read)):
+        refuse_duplicate_keys(file, as_list)
+    return read
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Requests of a chunk; without texts they are all OK."""
+
+    ended_at_ns: Int64s
+    latency_ns: Int64s
+    status: Sequence[str] = ()
+    error: Sequence[str] = ()
+
+
+def _all_ok(text: Text) -> _Columns | None:
+    """A chunk whose requests all succeeded, written as ghz does; None if anything is otherwise."""
+    starts = text.places_of(b"{")
+    if not len(starts) or starts[0] or not constant_everywhere(text, starts, _OK_START):
+        return None
+    timestamps = timestamps_at(text, starts + len(_OK_START))
+    middles = starts + len(_OK_START) + timestamps.lengths
+    if not (timestamps.sound.all() and constant_everywhere(text, middles, _OK_MIDDLE)):
+        return None
+    latencies = numbers_at(text, middles + len(_OK_MIDDLE))
+    tails = middles + len(_OK_MIDDLE) + latencies.lengths
+    if not (latencies.sound.all() and constant_everywhere(text, tails, _OK_END)):
+        return None
+    ends = tails + len(_OK_END)
+    if ends[-1] != text.length or not (ends[:-1] + 1 == starts[1:]).all():
+        return None
+    if not (text.characters[ends[:-1]] == ord(",")).all():
+        return None
+    return _Columns(timestamps.values, latencies.values)
+
+
+def _chunks(text: bytes | mmap.mmap, details: memoryview) -> Iterator[memoryview]:
+    """The list of details in parts, without the brackets, so that it never stands in memory as objects."""
     offset, _ = _span(text, details)
     start, end = 1, len(details) - 1
     while start < end:
         between = _BETWEEN_DETAILS.search(details, min(start + _CHUNK_BYTES, end), end)
         stop = between.start() + 1 if between else end
-        yield b"".join((b"[", details[start:stop], b"]"))
+        yield details[start:stop]
         _release(text, offset + start, offset + stop)
         start = between.start() + between.group().index(b"{") if between else end
 
@@ -233,11 +269,32 @@ def _has_no_key_twice(chunk: bytes, count: int) -> bool:
     return quotes == _QUOTES_OF_A_DETAIL * count
 
 
-def _add(file: str, first: int, read: list[_Detail] | list[_OkDetail], collector: RowCollector) -> None:
-    count = len(read)
+def _decoded(file: str, first: int, read: list[_Detail]) -> _Columns:
+    try:
+        ended_at_ns = unix_ns([detail.timestamp for detail in read])
+    except NoTimestamp as error:
+        raise ResultsError(
+            file,
+            f"details[{first + error.index}].timestamp",
+            Description("no time of the years 1970 to 2261 with a zone"),
+            "give the report as ghz wrote it",
+            "out-of-range",
+        ) from None
+    return _Columns(
+        ended_at_ns=ended_at_ns,
+        latency_ns=np.fromiter([detail.latency for detail in read], np.int64, len(read)),
+        status=[detail.status for detail in read],
+        error=[detail.error for detail in read],
+    )
+
+
+def _add(file: str, first: int, columns: _Columns, collector: RowCollector) -> int:
+    """Adds the requests of a chunk, the first of which is number `first`; returns how many they are."""
+    latency_ns = columns.latency_ns
+    count = len(latency_ns)
     if not count:
-        return
-    latency_ns = np.fromiter([detail.latency for detail in read], np.int64, count)
+        return 0
+    sent_at_ns = columns.ended_at_ns - latency_ns
     if int(latency_ns.max()) > MAX_LATENCY_NS:
         index = int(latency_ns.argmax())
         raise ResultsError(
@@ -247,16 +304,6 @@ def _add(file: str, first: int, read: list[_Detail] | list[_OkDetail], collector
             f"latencies are nanoseconds up to {MAX_LATENCY_NS}",
             "out-of-range",
         )
-    try:
-        sent_at_ns = unix_ns([detail.timestamp for detail in read]) - latency_ns
-    except NoTimestamp as error:
-        raise ResultsError(
-            file,
-            f"details[{first + error.index}].timestamp",
-            Description("no time of the years 1970 to 2261 with a zone"),
-            "give the report as ghz wrote it",
-            "out-of-range",
-        ) from None
     if int(sent_at_ns.min()) < 0:
         index = int(sent_at_ns.argmin())
         raise ResultsError(
@@ -266,12 +313,13 @@ def _add(file: str, first: int, read: list[_Detail] | list[_OkDetail], collector
             "times lie after 1970",
             "out-of-range",
         )
-    if isinstance(read[0], _OkDetail):
-        collector.add(sent_at_ns, latency_ns, np.ones(count, dtype=np.bool_), ["OK"] * count, [""] * count)
-        return
-    status = [detail.status for detail in read]
-    error_text = [detail.error for detail in read]
-    collect_requests(file, f"details[{first}...]", sent_at_ns, latency_ns, status, error_text, collector)
+    if columns.status:
+        where = f"details[{first}...]"
+        collect_requests(file, where, sent_at_ns, latency_ns, columns.status, columns.error, collector)
+    else:
+        ok = np.ones(count, dtype=np.bool_)
+        collector.add(sent_at_ns, latency_ns, ok, ["OK"] * count, [""] * count)
+    return count
 
 
 def _completeness(counted: int, told: int) -> tuple[Check, ...]:

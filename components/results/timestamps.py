@@ -11,8 +11,8 @@ import numpy as np
 
 from model_load_test.components.results.columns import Bools, Int64s
 
-_SECOND_NS: Final = 10**9
-_DAY_NS: Final = 86_400 * _SECOND_NS
+SECOND_NS: Final = 10**9
+DAY_NS: Final = 86_400 * SECOND_NS
 _LONGEST: Final = len("2026-11-21T11:16:15.123456789Z")
 _SHORTEST: Final = len("2026-11-21T11:16:15Z")
 _POINT: Final = _SHORTEST - 1
@@ -74,7 +74,7 @@ def _in_utc(characters: np.ndarray[tuple[int], np.dtype[np.bytes_]], lengths: In
     midnights = _midnights(np.ascontiguousarray(grid[:, :_DATE_LENGTH]).view(f"S{_DATE_LENGTH}")[:, 0])
     if midnights is None:
         return None
-    return midnights + (hours * 3_600 + minutes * 60 + seconds) * _SECOND_NS + fraction
+    return midnights + (hours * 3_600 + minutes * 60 + seconds) * SECOND_NS + fraction
 
 
 def _two_digits(grid: np.ndarray[tuple[int, int], np.dtype[np.uint8]], place: int, sound: Bools) -> Int64s:
@@ -90,18 +90,23 @@ def _midnights(dates: np.ndarray[tuple[int], np.dtype[np.bytes_]]) -> Int64s | N
         date = dates[missing.argmax()]
         same = dates == date
         try:
-            midnights[same] = (_date(date.decode()) - _EPOCH.date()).days * _DAY_NS
+            midnights[same] = days_since_epoch(date.decode()) * DAY_NS
         except ValueError:
             return None
         missing &= ~same
     return midnights
 
 
-def _date(text: str) -> datetime.date:
+def days_since_epoch(text: str) -> int:
+    """Days from 1970 to a date such as `2026-11-21`.
+
+    Raises:
+        ValueError: It is none, or outside the years 1970 to 2261.
+    """
     date = datetime.date.fromisoformat(text)
     if not (text.isascii() and text[4] == text[7] == "-") or not _EPOCH.year <= date.year <= _LAST_YEAR:
         raise ValueError(text)
-    return date
+    return (date - _EPOCH.date()).days
 
 
 def _one_by_one(texts: Sequence[str]) -> Int64s:
@@ -125,4 +130,4 @@ def _any_zone(text: str) -> int:
     seconds = since_epoch.days * 86_400 + since_epoch.seconds - offset_seconds
     if not seconds >= 0 or moment.year > _LAST_YEAR:
         raise ValueError("outside the years that nanoseconds reach")
-    return seconds * _SECOND_NS + int((fraction or "").ljust(9, "0"))
+    return seconds * SECOND_NS + int((fraction or "").ljust(9, "0"))
