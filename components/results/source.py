@@ -13,6 +13,7 @@ from typing import IO, Final, NamedTuple
 
 import numpy as np
 
+from model_load_test.components.results.columns import Int64s
 from model_load_test.components.results.errors import Description, ResultsError
 
 STDIN: Final = "-"
@@ -36,6 +37,8 @@ class LineBlock(NamedTuple):
     first_line: int
     """Number of the first line, from 1."""
     text: bytes
+    newlines: Int64s
+    """Where they stand in the text."""
     ended: bool
     """False for the last line of a stream that does not end in a newline."""
 
@@ -131,11 +134,12 @@ def line_blocks(blocks: Iterable[bytes], file: str) -> Iterator[LineBlock]:
                 raise _too_large(file, MAX_LINE_BYTES, f"line {line}")
             continue
         whole = b"".join((rest, memoryview(block)[:end]))
-        yield LineBlock(line, whole, True)
-        line += int(np.count_nonzero(np.frombuffer(whole, np.uint8) == ord("\n")))
+        newlines = np.flatnonzero(np.frombuffer(whole, np.uint8) == ord("\n"))
+        yield LineBlock(line, whole, newlines, True)
+        line += len(newlines)
         rest = block[end:]
     if rest:
-        yield LineBlock(line, rest, False)
+        yield LineBlock(line, rest, np.zeros(0, dtype=np.int64), False)
 
 
 def _too_large(file: str, limit: int, position: str = "") -> ResultsError:

@@ -26,9 +26,12 @@ from model_load_test.components.results.json_documents import decode, refuse_dup
 from model_load_test.components.results.report import Kind, Report
 from model_load_test.components.results.source import BLOCK_BYTES, LineBlock, Source, line_blocks
 from model_load_test.components.results.truncation import truncated
+from model_load_test.components.results.vegeta_layout import Columns, columns_of
 from model_load_test.components.results.vegeta_stream import OldRecord, Record, Stream
 
 _KEYS_OF_A_RECORD: Final = 12
+_MOST_MISSES: Final = 4
+"""Blocks in a row without the usual layout after which it is not looked for again."""
 _CACHE_BYTES: Final = 1 << 17
 """Scanned at once: temporary arrays of this size stay in the cache."""
 
@@ -112,7 +115,14 @@ def _cut_gob(file: str, report: Report, said: bytes) -> Report:
 def _read_json_lines(file: str, blocks: Iterable[LineBlock], worker: int, kind: Kind) -> Report:
     stream = Stream(file)
     decoder = msgspec.json.Decoder(Record)
+    misses = 0
     for block in blocks:
+        columns = columns_of(block.text, block.newlines) if misses < _MOST_MISSES and block.ended else None
+        if columns is not None:
+            _add_columns(stream, block, columns)
+            misses = 0
+            continue
+        misses += 1
         try:
             records = decoder.decode_lines(block.text)
             as_written = _has_no_key_twice(block.text, len(records))
@@ -126,6 +136,20 @@ def _read_json_lines(file: str, blocks: Iterable[LineBlock], worker: int, kind: 
         except _CutLine as cut:
             return stream.report(worker, kind, (truncated(file, cut.line),))
     return stream.report(worker, kind)
+
+
+def _add_columns(stream: Stream, block: LineBlock, columns: Columns) -> None:
+    count = len(columns.sequence)
+    stream.add_sequence([columns.attack] * count, columns.sequence)
+    stream.add_columns(
+        partial(_line_of, block),
+        columns.sent_at_ns,
+        columns.latency_ns,
+        columns.code,
+        [""] * count,
+        columns.request_bytes,
+        columns.response_bytes,
+    )
 
 
 def _line_of(block: LineBlock, index: int) -> int:
