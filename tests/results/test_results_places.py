@@ -154,6 +154,35 @@ def test_damage_is_read_alike_by_layout_and_one_by_one(
         assert outcome(path) == by_layout
 
 
+@pytest.mark.parametrize(
+    ("tool", "written", "instead"),
+    [
+        ("vegeta", b'"code":200', b'"code":9200'),
+        ("vegeta", b'"seq":3,', b'"seq":03,'),
+        ("vegeta", b'"method"', b'"url":"","method"'),
+        ("vegeta", b'"attack":"a"', b'"url":"","attack":"a"'),
+        ("vegeta", b'"error":""', b'"error":"no targets to attack"'),
+        ("ghz", b'"OK"}]', b'"OK"}x]'),
+        ("ghz", b'"OK"}]', b'"OK"},]'),
+        ("ghz", b'"OK"},{', b'"OK"}{'),
+        ("ghz", b'"OK"},{', b'"OK"} ,{'),
+        ("ghz", b'"latency":1,', b'"latency":01,'),
+        ("ghz", b'"error":""', b'"error":"","error":""'),
+    ],
+)
+def test_this_damage_is_read_alike(
+    tool: str, written: bytes, instead: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = ghz_text() if tool == "ghz" else vegeta_text()
+    assert written in text
+    path = tmp_path / "report.json"
+    path.write_bytes(text.replace(written, instead))
+    by_layout = outcome(path)
+    monkeypatch.setattr(ghz, "_all_ok", lambda text: None)
+    monkeypatch.setattr(vegeta_results, "columns_of", lambda lines, newlines: None)
+    assert outcome(path) == by_layout
+
+
 def test_sound_reports_are_read_by_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unneeded(*_: object) -> None:
         raise AssertionError("they were read one by one")
