@@ -1,0 +1,199 @@
+"""TFX interface of the gate: components for a TFX pipeline compiled by KubeflowV2DagRunner.
+
+Only here is TFX imported, and only where a pipeline is written.
+"""
+# mypy: disable-error-code="import-not-found,import-untyped,misc"
+# TFX lives in an environment of its own (it pins what this project needs newer), so its types are unknown.
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from tfx import types
+from tfx.components.infra_validator import executor as infra_validator_executor
+from tfx.dsl.component.experimental import executor_specs
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import component_spec, standard_artifacts, standard_component_specs
+from tfx.types.experimental import simple_artifacts
+
+from model_load_test.components.errors import InputError
+from model_load_test.components.image import load_test_image
+from model_load_test.components.tfx.settings import Settings, make_settings, settings_to_parameters
+from model_load_test.components.tfx.task import BREAK_ON_FAILURE
+
+_RUN_ID = "{{$.pipeline_job_uuid}}"
+"""KFP fills it in; a run of its own makes a measurement of its own, whatever is cached."""
+
+_COMMAND = ["python3", "-m", "model_load_test.components.tfx", "{{$}}"]
+"""TFX passes the literal on, and KFP replaces it with everything the task is given."""
+
+
+class ModelLoadTestSpec(types.ComponentSpec):
+    """Inputs, outputs and parameters of `ModelLoadTest`."""
+
+    PARAMETERS = {
+        **{name: component_spec.ExecutionParameter(type=str) for name in Settings.__dataclass_fields__},
+        BREAK_ON_FAILURE: component_spec.ExecutionParameter(type=int),
+        "run_id": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
+        "infra_blessing": component_spec.ChannelParameter(
+            type=standard_artifacts.InfraBlessing, optional=True
+        ),
+    }
+    OUTPUTS = {
+        "blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing),
+        "metrics": component_spec.ChannelParameter(type=simple_artifacts.Metrics),
+        "report": component_spec.ChannelParameter(type=simple_artifacts.File),
+    }
+
+
+class ModelLoadTest(base_component.BaseComponent):
+    """Load tests a trained model and blesses it for serving, or does not.
+
+    Its `blessing` is what TFX's Pusher takes as `infra_blessing`: Pusher pushes only when it says
+    yes. It is the AND of the gate and of InfraValidator's blessing, where that is given.
+
+    Outputs: `blessing` (InfraBlessing), `metrics` (the gate's numbers as properties) and `report`
+    (a folder with report.html, report.md, report.json and results.parquet).
+
+        gate = ModelLoadTest(
+            model=trainer.outputs["model"],
+            serving_spec={"endpoint": "grpc://taxi-candidate:8500", "model_name": "taxi"},
+            baseline="grpc://taxi:8500",
+        )
+        pusher = Pusher(model=trainer.outputs["model"], infra_blessing=gate.outputs["blessing"], ...)
+    """
+
+    SPEC_CLASS = ModelLoadTestSpec
+    EXECUTOR_SPEC = executor_specs.TemplatedExecutorContainerSpec(image=load_test_image(), command=_COMMAND)
+
+    def __init__(
+        self,
+        model: types.BaseChannel,
+        examples: types.BaseChannel | None = None,
+        infra_blessing: types.BaseChannel | None = None,
+        *,
+        serving_spec: Mapping[str, Any] | Message,
+        baseline: Any = "",
+        load_spec: Mapping[str, Any] | None = None,
+        gate_spec: Mapping[str, Any] | None = None,
+        model_version: Any = "",
+        break_on_failure: bool = False,
+        image: str = "",
+    ) -> None:
+        """Checks everything that can be known before the pipeline runs.
+
+        Args:
+            model: The Model that Trainer made.
+            examples: Examples to make requests of; random values of the model's signature without.
+            infra_blessing: InfraValidator's answer. A model that it did not bless is not loaded.
+            serving_spec: `{"endpoint": "grpc://HOST:8500", "model_name": ...}` of a live server of the
+                model, or TFX's `ServingSpec`, by which a server is deployed for the test.
+            baseline: Whom to compare with: the endpoint of the server in production, the URI of a
+                baseline store, or a mapping with some of endpoint, model, store and namespace. A
+                RuntimeParameter stands for an endpoint.
+            load_spec: Fields of the load spec, such as `{"rate_rps": 200.0}`; also signature_name,
+                payload_requests and batch_sizes.
+            gate_spec: Fields of the gate spec, such as `{"margins": {"p95": 0.10}}`.
+            model_version: Recorded with the run.
+            break_on_failure: Also end the task with an error where the model is not blessed; the
+                pipeline backend may then not show its outputs.
+            image: Instead of the image of this release.
+
+        Raises:
+            InputError: Something is missing, misspelt, of the wrong type or does not fit together.
+        """
+        _require_type("model", model, standard_artifacts.Model)
+        _require_type("examples", examples, standard_artifacts.Examples)
+        _require_type("infra_blessing", infra_blessing, standard_artifacts.InfraBlessing)
+        settings = make_settings(
+            serving_spec=_plain(serving_spec),
+            baseline=baseline,
+            load_spec=load_spec or {},
+            gate_spec=gate_spec or {},
+            model_version=model_version,
+        )
+        spec = ModelLoadTestSpec(
+            model=model,
+            examples=examples,
+            infra_blessing=infra_blessing,
+            blessing=types.Channel(type=standard_artifacts.InfraBlessing),
+            metrics=types.Channel(type=simple_artifacts.Metrics),
+            report=types.Channel(type=simple_artifacts.File),
+            run_id=_RUN_ID,
+            **settings_to_parameters(settings),
+            **{BREAK_ON_FAILURE: int(break_on_failure)},
+        )
+        super().__init__(
+            spec=spec,
+            custom_executor_spec=executor_specs.TemplatedExecutorContainerSpec(
+                image=image or load_test_image(), command=_COMMAND
+            ),
+        )
+
+
+class InfraValidatorV2(base_component.BaseComponent):
+    """TFX's InfraValidator, for the KFP v2 runner.
+
+    `KubeflowV2DagRunner` refuses `InfraValidator` and its subclasses by type. This is the same
+    interface around the same executor.
+    """
+
+    SPEC_CLASS = standard_component_specs.InfraValidatorSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(infra_validator_executor.Executor)
+
+    def __init__(
+        self,
+        model: types.BaseChannel,
+        serving_spec: Message,
+        examples: types.BaseChannel | None = None,
+        request_spec: Message | None = None,
+        validation_spec: Message | None = None,
+    ) -> None:
+        """Takes what InfraValidator takes.
+
+        Args:
+            model: The Model that Trainer made.
+            serving_spec: TFX's ServingSpec: which server, and on what it runs.
+            examples: Examples to send; without, loading the model is all that is validated.
+            request_spec: TFX's RequestSpec: how to make requests of examples.
+            validation_spec: TFX's ValidationSpec: time limit and number of tries.
+
+        Raises:
+            InputError: A channel is of the wrong type.
+        """
+        _require_type("model", model, standard_artifacts.Model)
+        _require_type("examples", examples, standard_artifacts.Examples)
+        super().__init__(
+            spec=standard_component_specs.InfraValidatorSpec(
+                model=model,
+                examples=examples,
+                blessing=types.Channel(type=standard_artifacts.InfraBlessing),
+                serving_spec=serving_spec,
+                request_spec=request_spec,
+                validation_spec=validation_spec,
+            )
+        )
+
+
+def _require_type(name: str, channel: types.BaseChannel | None, wanted: type) -> None:
+    if channel is None:
+        return
+    given = getattr(channel, "type", None)
+    if not (isinstance(given, type) and issubclass(given, wanted)):
+        raise InputError(
+            name, getattr(given, "__name__", channel), f"give a channel of type {wanted.__name__}"
+        )
+
+
+def _plain(serving_spec: Mapping[str, Any] | Message) -> Mapping[str, Any]:
+    if isinstance(serving_spec, Message):
+        plain: Mapping[str, Any] = json_format.MessageToDict(serving_spec, preserving_proto_field_name=True)
+        return plain
+    return serving_spec

@@ -1,0 +1,198 @@
+"""What a user sets on the TFX component: checked when the pipeline is compiled, read again in the pod."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from model_load_test.components.errors import InputError
+from model_load_test.components.parameters import refuse_unknown
+from model_load_test.components.protocols.endpoint import Endpoint, parse_endpoint
+
+_ENDPOINT_SCHEMES: Final = ("grpc://", "grpcs://", "http://", "https://")
+_BASELINE_KEYS: Final = ("endpoint", "model", "store", "namespace")
+_SERVING_KEYS: Final = ("endpoint", "model_name", "server_kind", "server_image", "server_flags", "replicas")
+_PAYLOAD_KEYS: Final = ("signature_name", "payload_requests", "batch_sizes")
+
+Text = Any
+"""A str, or at compile time a RuntimeParameter of TFX, which is a str once the pipeline runs."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One gate: which servers, which load, which demands."""
+
+    model_name: Text
+    candidate_endpoint: Text = ""
+    """Empty: serve the model by `serving_spec`."""
+    baseline_endpoint: Text = ""
+    baseline_model: Text = ""
+    """URI of the model in production, to be served like the candidate; empty for none."""
+    baseline_store: Text = ""
+    namespace: Text = "default"
+    model_version: Text = ""
+    serving_spec: Mapping[str, Any] = field(default_factory=dict)
+    """TFX's ServingSpec as JSON values; empty where a live endpoint is used."""
+    server: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of live servers: server_kind, server_image, server_flags, replicas."""
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    """signature_name, payload_requests, batch_sizes."""
+    load_spec: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `load.spec.LoadSpec`, and `mode`, which may be `auto`."""
+    gate_spec: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `gate.spec.GateSpec`: margins, alpha, objectives and the policies."""
+
+
+_JSON_FIELDS: Final = ("serving_spec", "server", "payload", "load_spec", "gate_spec")
+
+
+def make_settings(
+    *,
+    serving_spec: Mapping[str, Any],
+    baseline: str | Mapping[str, Any],
+    load_spec: Mapping[str, Any],
+    gate_spec: Mapping[str, Any],
+    model_version: Text = "",
+) -> Settings:
+    """Sorts and checks what a user wrote.
+
+    Args:
+        serving_spec: `{"endpoint": ..., "model_name": ...}` of a live server, or TFX's ServingSpec as
+            JSON values, by which a server is deployed.
+        baseline: The live server of the model in production, a baseline store, or a mapping with some
+            of endpoint, model (its URI, to be served like the candidate), store, namespace.
+        load_spec: Fields of the load spec; also signature_name, payload_requests and batch_sizes.
+        gate_spec: Fields of the gate spec.
+        model_version: Recorded with the run.
+
+    Raises:
+        InputError: Something is missing, misspelt or does not fit together.
+    """
+    against = _baseline(baseline)
+    live = "endpoint" in serving_spec
+    if live:
+        refuse_unknown("serving_spec", serving_spec, _SERVING_KEYS)
+    model_name = serving_spec.get("model_name", serving_spec.get("modelName", ""))
+    if not model_name:
+        raise InputError("serving_spec", dict(serving_spec), "name the model as the server knows it: model_name")
+    if live and against.get("model"):
+        raise InputError(
+            "baseline",
+            dict(against),
+            "a model is served only beside a candidate that is served here; give the baseline's endpoint",
+        )
+    settings = Settings(
+        model_name=model_name,
+        candidate_endpoint=serving_spec["endpoint"] if live else "",
+        baseline_endpoint=against.get("endpoint", ""),
+        baseline_model=against.get("model", ""),
+        baseline_store=against.get("store", ""),
+        namespace=against.get("namespace", "default"),
+        model_version=model_version,
+        serving_spec={} if live else dict(serving_spec),
+        server={
+            name: serving_spec[name] for name in serving_spec if live and name not in ("endpoint", "model_name")
+        },
+        payload={name: load_spec[name] for name in load_spec if name in _PAYLOAD_KEYS},
+        load_spec={name: value for name, value in load_spec.items() if name not in _PAYLOAD_KEYS},
+        gate_spec=dict(gate_spec),
+    )
+    _check_own_endpoints(settings)
+    _check_specs(settings)
+    return settings
+
+
+def settings_to_parameters(settings: Settings) -> dict[str, Text]:
+    """The settings as parameters of a pipeline's task: texts, the compound ones as JSON."""
+    return {
+        name: _json(name, value) if name in _JSON_FIELDS else value for name, value in vars(settings).items()
+    }
+
+
+def settings_of_parameters(parameters: Mapping[str, Any]) -> Settings:
+    """The settings as a task finds them among its parameters.
+
+    Raises:
+        InputError: One of them is no JSON, or the endpoints do not fit together.
+    """
+    known = {name: parameters[name] for name in Settings.__dataclass_fields__ if name in parameters}
+    for name in _JSON_FIELDS:
+        try:
+            known[name] = json.loads(known.get(name) or "{}")
+        except ValueError as error:
+            raise InputError(name, known[name], f"give JSON ({error})") from None
+    settings = Settings(**known)
+    _check_own_endpoints(settings)
+    return settings
+
+
+def _baseline(baseline: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(baseline, Mapping):
+        refuse_unknown("baseline", baseline, _BASELINE_KEYS)
+        return baseline
+    if not isinstance(baseline, str):  # a RuntimeParameter can only be an endpoint
+        return {"endpoint": baseline}
+    if not baseline:
+        return {}
+    if baseline.startswith(_ENDPOINT_SCHEMES):
+        return {"endpoint": baseline}
+    if "://" in baseline:
+        return {"store": baseline}
+    raise InputError(
+        "baseline", baseline, "give an endpoint such as grpc://HOST:8500, or a store such as mlmd+grpc://HOST:8080"
+    )
+
+
+def _check_own_endpoints(settings: Settings) -> None:
+    check_endpoints(
+        settings.candidate_endpoint, settings.baseline_endpoint, settings.load_spec.get("protocol", "")
+    )
+
+
+def check_endpoints(candidate: Text, baseline: Text, protocol: str = "") -> None:
+    """Refuses endpoints that cannot be parsed, or that do not speak one protocol.
+
+    Args:
+        candidate: Endpoint of the candidate; empty or a RuntimeParameter where it is not known yet.
+        baseline: Endpoint of the baseline, likewise.
+        protocol: grpc or http, where the load spec names it; empty for the candidate's.
+
+    Raises:
+        InputError: Which one, and what it should be.
+    """
+    ends = {"candidate_endpoint": _endpoint(candidate, "candidate_endpoint")}
+    ends["baseline_endpoint"] = _endpoint(baseline, "baseline_endpoint")
+    known = ends["candidate_endpoint"]
+    wanted = protocol or (known.protocol if known else "")
+    for name, endpoint in ends.items():
+        if endpoint and wanted and endpoint.protocol != wanted:
+            example = "grpc://HOST:8500" if wanted == "grpc" else "http://HOST:8501"
+            raise InputError(
+                name, str(endpoint), f"use the protocol {wanted} for candidate and baseline, such as {example}"
+            )
+    if known and known == ends["baseline_endpoint"]:
+        raise InputError("baseline_endpoint", str(known), "this is the candidate's endpoint; name the other server")
+
+
+def _endpoint(value: Text, name: str) -> Endpoint | None:
+    return parse_endpoint(value, name) if isinstance(value, str) and value else None
+
+
+def _check_specs(settings: Settings) -> None:
+    try:
+        from model_load_test.components.gate.spec import parse_gate_spec
+        from model_load_test.components.load.spec import parse_load_spec
+    except ImportError:
+        return  # an environment that only compiles need not have what runs; the pod checks before any load
+    load_spec = {name: value for name, value in settings.load_spec.items() if value != "auto"}
+    parse_load_spec(load_spec)
+    parse_gate_spec(settings.gate_spec)
+
+
+def _json(name: str, value: object) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(name, value, f"use only texts, finite numbers, lists and mappings ({error})") from None
