@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from types import TracebackType
+
 _SHOWN_CHARACTERS = 200
 
 
@@ -19,6 +23,22 @@ class InputError(ValueError):
         self.value = value
         self.remedy = remedy
         super().__init__(f"{field}: {_shortened(value)}: {remedy}")
+
+
+def print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A hook for uncaught exceptions: bad input is one line, a defect is a traceback.
+
+    A task's page in the Kubeflow UI ends with what its pod wrote last.
+    """
+    if isinstance(error, InputError):
+        print(f"{kind.__name__}: {error}", file=sys.stderr, flush=True)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# KFP's executor runs a component without catching anything; the pod is ours alone.
+if os.environ.get("_KFP_RUNTIME") == "true":
+    sys.excepthook = print_uncaught
 
 
 def _shortened(value: object) -> str:
