@@ -7,13 +7,14 @@ UV := .tools/uv/bin/uv
 PYTEST_ARGUMENTS ?=
 SECONDS_TO_FUZZ := $(if $(filter environment command,$(origin SECONDS)),$(SECONDS),60)
 PROTOCOL ?= grpc
+CLUSTER ?= shared
 
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint compile tools fuzz format clean environment
+.PHONY: help demo test lint compile describe tools fuzz format clean environment
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,6 +25,14 @@ demo: environment tools  ## train, serve, load and judge two candidates on this 
 test: environment tools  ## all tests that can run here; those that cannot say why
 	pytest $(PYTEST_ARGUMENTS)
 
+.PHONY: images test-cluster
+test-cluster: environment tools  ## tests on the cluster of KUBECONFIG (CLUSTER=disposable: also those that drain nodes)
+	@test -n "$(KUBECONFIG)" || { echo "KUBECONFIG names no cluster: see docs/testing-on-a-cluster.md"; exit 1; }
+	MODEL_LOAD_TEST_CLUSTER=$(CLUSTER) pytest -m cluster $(PYTEST_ARGUMENTS)
+
+images: tools  ## both images as localhost/model-load-test/NAME:VERSION (BASE=IMAGE, GENERATORS=FOLDER)
+	images/build.sh
+
 lint: environment build/source  ## format, lint, types (strict), import contracts
 	ruff format --check .
 	ruff check .
@@ -32,6 +41,9 @@ lint: environment build/source  ## format, lint, types (strict), import contract
 
 compile: environment  ## build/compile/kubeflow.yaml and vertex.yaml
 	python -m model_load_test.pipelines.compiling build/compile
+
+describe: environment  ## the READMEs of rooms and pipelines, from their interfaces
+	python -m model_load_test.pipelines.describing
 
 tools: environment  ## ghz and vegeta into .tools/bin
 	@python images/load_test/install_generators.py --into .tools/bin
