@@ -117,7 +117,7 @@ def untolerated_taints(spec: Mapping[str, Any], node: Mapping[str, Any]) -> list
         f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"
         for taint in node.get("spec", {}).get("taints", [])
         if taint["effect"] in ("NoSchedule", "NoExecute")
-        and not any(_tolerates(one, taint) for one in spec.get("tolerations", []))
+        and not any(tolerates(one, taint) for one in spec.get("tolerations", []))
     ]
 
 
@@ -209,7 +209,8 @@ def _has_labels(node: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
     return all(labels.get(name) == value for name, value in wanted.items())
 
 
-def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    """Whether a pod with this toleration may run on a node in spite of this taint."""
     if toleration.get("effect") and toleration["effect"] != taint["effect"]:
         return False
     if not toleration.get("key"):

@@ -1,0 +1,372 @@
+"""A load test whose generators run in the pods of a Job: create it, agree, measure, merge, remove it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import pyarrow as pa
+
+from model_load_test.components.cluster.connection import Cluster
+from model_load_test.components.cluster.failures import ClusterError
+from model_load_test.components.cluster.kinds import EVENT, JOB, POD, SERVICE
+from model_load_test.components.cluster.labels import RunIdentity
+from model_load_test.components.cluster.ownership import owned_by, owner_reference
+from model_load_test.components.cluster.reference import write_reference
+from model_load_test.components.cluster.removal import Removal, remove
+from model_load_test.components.cluster.rights import Right, right
+from model_load_test.components.cluster.waiting import DidNotComeUp, PodWatch
+from model_load_test.components.load.blocks import assign_block
+from model_load_test.components.load.generators import find_generator
+from model_load_test.components.load.job.agreement import Agreement
+from model_load_test.components.load.job.manifest import generator_selector, job_manifest, job_name
+from model_load_test.components.load.job.merge import merged_host, merged_rows, start_skew_ns
+from model_load_test.components.load.job.plan import Plan
+from model_load_test.components.load.job.service import PayloadArchive, pack_payload, serving
+from model_load_test.components.load.job.spec import (
+    SEGMENT_GRACE_SECONDS,
+    JobSpec,
+    longest_seconds,
+    share_of,
+)
+from model_load_test.components.load.job.watch import (
+    GeneratorWatch,
+    ServerWatch,
+    refuse_unreserved_nodes,
+    servers_behind,
+    watching,
+)
+from model_load_test.components.load.preflight import prepare
+from model_load_test.components.load.processes import Interruption
+from model_load_test.components.load.progress import Progress, print_progress
+from model_load_test.components.load.run import (
+    LoadTest,
+    StopRule,
+    interruptible,
+    measure,
+    payload_facts,
+)
+from model_load_test.components.load.schedule import Segment
+from model_load_test.components.load.spec import LoadSpec
+from model_load_test.components.payload.manifest import read_manifest
+from model_load_test.components.results.checks import Check
+from model_load_test.components.results.table import SCHEMA, RunMetadata
+
+RIGHTS: Final[tuple[Right, ...]] = (
+    right(JOB, "get", "list", "create", "delete"),
+    right(POD, "get", "list"),
+    right(EVENT, "list"),
+    right(SERVICE, "get"),
+)
+"""What the task's ServiceAccount needs in its namespace; reading pods is needed in the servers' too."""
+
+REMOVED_WITHIN_SECONDS: Final = 60.0
+DISMISSED_WITHIN_SECONDS: Final = 3.0
+SKEW_MS: Final = 50.0
+CLOCK_UNCERTAINTY_MS: Final = 25.0
+
+
+@dataclass(frozen=True)
+class LoadJob:
+    """Everything a distributed load test needs."""
+
+    spec: JobSpec
+    identity: RunIdentity
+    cluster: Cluster
+    preparation: Mapping[str, Any]
+    """Arguments of `load.preflight.prepare` but for the folders."""
+    payload_path: Path
+    work_path: Path
+    reference_path: Path | None = None
+    """Where to write what is about to be created, before it is."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a distributed load test yields."""
+
+    table: pa.Table
+    metadata: RunMetadata
+    test: LoadTest
+    hosts: tuple[dict[str, Any], ...]
+    """Facts about each generator's machine."""
+    nodes: tuple[str, ...]
+    """Where each generator ran."""
+
+
+def run_load_job(
+    job: LoadJob, stop_rule_of: Callable[[Measured], StopRule], progress: Progress = print_progress
+) -> Measured:
+    """Runs a load test from the pods of a Job and removes the Job, whatever happens.
+
+    Args:
+        job: What to load, from where.
+        stop_rule_of: Makes the stop rule, once it is known where the generators run; it is given what
+            will be returned, without rows.
+        progress: Receives one line of text per step.
+
+    Returns:
+        The merged rows and their metadata. What went wrong after the load began is a check in it with
+        consequence INVALID, beside the rows that were measured until then.
+
+    Raises:
+        InputError: The load could not begin; nothing of the run is left.
+    """
+    interruption = Interruption()
+    with interruptible(interruption):
+        job.cluster.needing(RIGHTS).require_rights()
+        test = prepare(**job.preparation, payload_path=job.payload_path, work_path=job.work_path)
+        job.work_path.mkdir(parents=True, exist_ok=True)
+        with removed_at_the_end(job, progress):
+            return _run(job, test, stop_rule_of, interruption, progress)
+
+
+@contextmanager
+def removed_at_the_end(job: LoadJob, progress: Progress) -> Iterator[None]:
+    """Removes what an earlier try of the same task left, and at the end of the block what this one made."""
+    earlier = _remove(job)
+    if earlier.removed:
+        progress(f"removed what an earlier try of this task left: {', '.join(map(str, earlier.removed))}")
+    try:
+        yield
+    finally:
+        _remove(job)
+
+
+def _remove(job: LoadJob) -> Removal:
+    return remove(
+        job.cluster, job.identity.selector, kinds=(JOB, POD), deadline_seconds=REMOVED_WITHIN_SECONDS
+    )
+
+
+def _run(
+    job: LoadJob,
+    test: LoadTest,
+    stop_rule_of: Callable[[Measured], StopRule],
+    interruption: Interruption,
+    progress: Progress,
+) -> Measured:
+    agreement = Agreement(job.spec.generators)
+    payload = pack_payload(job.payload_path, job.work_path / "payload.tar")
+    token = secrets.token_urlsafe(24)
+    started_at_ns = time.time_ns()
+    with ExitStack() as stack:
+        service = stack.enter_context(serving(agreement, _plan_of(job, test, payload), payload, token))
+        stack.callback(agreement.dismiss, "the run is over", DISMISSED_WITHIN_SECONDS)
+        servers, findings = servers_behind(job.cluster, test.endpoints, job.spec.avoid)
+        server_watches = [ServerWatch(job.cluster, one, agreement) for one in servers]
+        for watch in server_watches:
+            watch.look()
+        manifest = job_manifest(
+            job.spec,
+            job.identity,
+            image=job.spec.image,
+            coordinator=f"{own_address(job.cluster)}:{service.port}",
+            token=token,
+            deadline_seconds=job.spec.start_timeout_seconds + longest_seconds(test.spec),
+            servers=servers,
+        )
+        name = job_name(job.identity)
+        if job.reference_path:
+            write_reference(job.reference_path, job.cluster.namespace, job.identity, [(JOB, name)])
+        job.cluster.create(_owned(job.cluster, manifest))
+        progress(f"created Job {name} of {job.spec.generators} generators in {job.cluster.namespace}")
+        watches = [
+            GeneratorWatch(job.cluster, name, generator_selector(job.identity), agreement),
+            *server_watches,
+        ]
+        stack.enter_context(watching(watches, agreement))
+        _await_ready(job, agreement, interruption, progress)
+        nodes = tuple(greeting.node for greeting in agreement.greetings.values())
+        findings += _findings_on_nodes(job, nodes, server_watches)
+        findings += _findings_on_clocks(agreement)
+        runner = JobRunner(agreement, test.spec, interruption, findings)
+        measured = _measured(test, runner, started_at_ns)
+        measure(runner, test.spec, stop_rule_of(measured), progress)
+        return _measured(test, runner, started_at_ns)
+
+
+def _plan_of(job: LoadJob, test: LoadTest, payload: PayloadArchive) -> Callable[[int], Plan]:
+    count = job.spec.generators
+    shares = [share_of(test.spec, index, count) for index in range(count)]
+
+    def plan_of(index: int) -> Plan:
+        return Plan(
+            generators=count,
+            index=index,
+            preparation={
+                **job.preparation,
+                "mode": test.spec.mode,
+                "spec_values": msgspec.to_builtins(shares[index]),
+            },
+            payload_sha256=payload.sha256,
+            payload_bytes=payload.bytes,
+        )
+
+    return plan_of
+
+
+def own_address(cluster: Cluster) -> str:
+    """The address by which the generators' pods reach this process."""
+    host = urlsplit(cluster.client.configuration.host)
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host.hostname, host.port or 443, type=socket.SOCK_DGRAM
+    )[0]
+    with socket.socket(family, kind, protocol) as udp:
+        # Nothing is sent: connecting only chooses the route, and with it the address.
+        udp.connect(address)
+        own = str(udp.getsockname()[0])
+    return f"[{own}]" if ":" in own else own
+
+
+def _owned(cluster: Cluster, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest as a possession of this task's own pod: what coordinates a Job takes it along."""
+    name = os.environ.get("KFP_POD_NAME", "")
+    pod = cluster.get(POD, name) if name else None
+    return (
+        owned_by(manifest, owner_reference({"apiVersion": "v1", "kind": "Pod", **pod})) if pod else manifest
+    )
+
+
+def _await_ready(job: LoadJob, agreement: Agreement, interruption: Interruption, progress: Progress) -> None:
+    begun = time.monotonic()
+    ready = agreement.wait_until_ready(job.spec.start_timeout_seconds, interruption.is_set)
+    if ready:
+        progress(f"all {job.spec.generators} generators are ready after {time.monotonic() - begun:.1f} s")
+        return
+    what = f"the load Job {job_name(job.identity)}"
+    if agreement.spoiled:
+        why = "; ".join(dict.fromkeys(one.detail for one in agreement.spoiled))
+    elif interruption.is_set():
+        why = interruption.reason
+    else:
+        missing = sorted(set(range(job.spec.generators)) - set(agreement.greetings))
+        why = (
+            f"generators {', '.join(map(str, missing))} are not ready after "
+            f"{job.spec.start_timeout_seconds:.0f} s (start_timeout_seconds)"
+        )
+    watch = PodWatch(job.cluster, generator_selector(job.identity), ((JOB, job_name(job.identity)),))
+    try:
+        evidence = watch.evidence()
+    except ClusterError as error:
+        evidence = str(error)
+    raise DidNotComeUp(what, why, evidence)
+
+
+def _findings_on_nodes(job: LoadJob, nodes: tuple[str, ...], servers: list[ServerWatch]) -> list[Check]:
+    names = sorted({node for node in nodes if node})
+    found = refuse_unreserved_nodes(job.cluster, names, job.spec.placement)
+    shared = sorted({node for watch in servers for node in watch.nodes} & set(names))
+    if shared:
+        detail = (
+            f"Generators share {', '.join(shared)} with the servers they load: each takes the other's CPU. "
+            "Set keep_off_servers to required, or add nodes."
+        )
+        found.append(Check("generator-beside-server", detail, "WARNING"))
+    return found
+
+
+def _findings_on_clocks(agreement: Agreement) -> list[Check]:
+    worst_ms = max(one.clock_uncertainty_ns for one in agreement.greetings.values()) / 1e6
+    if worst_ms <= CLOCK_UNCERTAINTY_MS:
+        return []
+    detail = (
+        f"The generators' clocks are known to {worst_ms:.0f} ms only, so they may start as far apart: "
+        "the network to the coordinator is slow."
+    )
+    return [Check("clocks-uncertain", detail, "WARNING", {"uncertainty_ms": worst_ms})]
+
+
+@dataclass
+class JobRunner:
+    """Runs segments on all generators and keeps what they yielded."""
+
+    agreement: Agreement
+    spec: LoadSpec
+    interruption: Interruption
+    checks: list[Check]
+    commands: dict[str, None] = field(default_factory=dict)
+    cut_off: int = 0
+    skews_ns: list[int] = field(default_factory=list)
+    newest: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _tables: list[pa.Table] = field(default_factory=list)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it makes sense to go on."""
+        return not any(check.consequence == "INVALID" for check in self.checks)
+
+    def table(self) -> pa.Table:
+        """All rows so far."""
+        return pa.concat_tables(self._tables).unify_dictionaries() if self._tables else SCHEMA.empty_table()
+
+    def run(self, segment: Segment) -> None:
+        """Has all generators run one segment and keeps their rows."""
+        seconds = segment.load_seconds + self.spec.timeout_seconds + SEGMENT_GRACE_SECONDS
+        loaded = self.agreement.run(segment, seconds, self.interruption.is_set)
+        rows_of_arm = merged_rows(loaded, self.agreement.greetings)
+        self._tables.append(assign_block(rows_of_arm, segment))
+        if any(rows.num_rows for rows in rows_of_arm.values()):
+            self.skews_ns.append(start_skew_ns(rows_of_arm))
+        for index, one in loaded.items():
+            self.cut_off += one.cut_off
+            self.commands.update(dict.fromkeys(one.commands))
+            self.newest[index] = one.host
+            for check in one.checks:
+                found = msgspec.convert(check, Check)
+                self._find(msgspec.structs.replace(found, detail=f"generator {index}: {found.detail}"))
+        for spoiled in self.agreement.spoiled:
+            self._find(Check(spoiled.code, spoiled.detail, "INVALID"))
+        if self.interruption.is_set():
+            detail = f"The load was stopped: {self.interruption.reason}."
+            self._find(Check("load-stopped", detail, "INVALID"))
+
+    def _find(self, check: Check) -> None:
+        if check not in self.checks:
+            self.checks.append(check)
+
+
+def _measured(test: LoadTest, runner: JobRunner, started_at_ns: int) -> Measured:
+    greetings = runner.agreement.greetings
+    generator = find_generator(test.spec.tool)
+    host = merged_host(greetings.values(), runner.newest.values(), runner.skews_ns)
+    checks = [*runner.checks, *_check_skew(host)]
+    metadata = RunMetadata(
+        load_spec=msgspec.to_builtins(test.spec),
+        payload=payload_facts(read_manifest(test.payload_path)),
+        tool=generator.tool,
+        tool_version=", ".join(sorted({one.tool_version for one in greetings.values()})),
+        command=tuple(runner.commands),
+        host=host,
+        checks=tuple(msgspec.to_builtins(check) for check in checks),
+        cut_off=runner.cut_off,
+        started_at_ns=started_at_ns,
+        ended_at_ns=time.time_ns(),
+    )
+    return Measured(
+        table=runner.table(),
+        metadata=metadata,
+        test=test,
+        hosts=tuple(one.host for one in greetings.values()),
+        nodes=tuple(one.node for one in greetings.values()),
+    )
+
+
+def _check_skew(host: Mapping[str, Any]) -> list[Check]:
+    skew_ms = host.get("start_skew_ms", 0.0)
+    if skew_ms <= SKEW_MS:
+        return []
+    detail = (
+        f"The generators began {skew_ms:.0f} ms apart (median over the blocks). Blocks open when the last "
+        "one sends, so nothing is judged by it; but their nodes are busy. Give them more cores."
+    )
+    return [Check("generators-apart", detail, "INFO", {"skew_ms": skew_ms})]
