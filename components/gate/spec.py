@@ -9,8 +9,8 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from model_load_test.components.errors import InputError
-from model_load_test.components.gate.objectives import parse_objective
 from model_load_test.components.parameters import refuse_unknown
+from model_load_test.components.results.objective import parse_objective
 
 Policy = Literal["fail", "warn", "pass"]
 

@@ -6,7 +6,8 @@ import pytest
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.gate.blocks import ArmBlocks, read_arms
-from model_load_test.components.gate.objectives import judge_objectives, parse_objective
+from model_load_test.components.gate.objectives import judge_objectives
+from model_load_test.components.results.objective import parse_objective
 
 
 def one_block(requests: int, over: int, failures: int = 0) -> ArmBlocks:
