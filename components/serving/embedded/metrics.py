@@ -10,9 +10,13 @@ from typing import Final
 _BUCKET_LIMITS_US: Final = tuple(10 * 1.8**power for power in range(33))
 """Scale 10, growth 1.8, 33 buckets; what lies above them has one more."""
 
+_QUEUING_LIMITS_US: Final = tuple(100 * 1.2**power for power in range(52))
+"""As batching_session.cc has them: scale 100, growth 1.2, 52 buckets."""
+
 _REQUEST_COUNT: Final = ":tensorflow:serving:request_count"
 _REQUEST_LATENCY: Final = ":tensorflow:serving:request_latency"
 _RUNTIME_LATENCY: Final = ":tensorflow:serving:runtime_latency"
+_QUEUING_LATENCY: Final = ":tensorflow:serving:batching_session:queuing_latency"
 _LOAD_ATTEMPTS: Final = ":tensorflow:cc:saved_model:load_attempt_count"
 
 Labels = tuple[tuple[str, str], ...]
@@ -20,11 +24,15 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass
 class _Histogram:
-    counts: list[int] = field(default_factory=lambda: [0] * (len(_BUCKET_LIMITS_US) + 1))
+    limits_us: tuple[float, ...] = _BUCKET_LIMITS_US
+    counts: list[int] = field(default_factory=list)
     total_us: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.limits_us) + 1)
+
     def add(self, value_us: float) -> None:
-        self.counts[bisect.bisect_right(_BUCKET_LIMITS_US, value_us)] += 1
+        self.counts[bisect.bisect_right(self.limits_us, value_us)] += 1
         self.total_us += value_us
 
 
@@ -53,6 +61,13 @@ class Metrics:
         labels = (("model_name", model_name), ("API", api), ("runtime", runtime))
         self._histograms[_RUNTIME_LATENCY, labels].add(latency_ns / 1000)
 
+    def queued(self, thread_pool_name: str, latency_ns: int) -> None:
+        """Records how long a request waited for a thread."""
+        key = (_QUEUING_LATENCY, (("thread_pool_name", thread_pool_name),))
+        if key not in self._histograms:
+            self._histograms[key] = _Histogram(_QUEUING_LIMITS_US)
+        self._histograms[key].add(latency_ns / 1000)
+
     def page(self) -> str:
         """The page Prometheus reads."""
         lines: list[str] = []
@@ -73,7 +88,7 @@ class Metrics:
 def _histogram_lines(name: str, labels: str, histogram: _Histogram) -> list[str]:
     lines = []
     running = 0
-    limits = [f"{limit:g}" for limit in _BUCKET_LIMITS_US] + ["+Inf"]
+    limits = [f"{limit:g}" for limit in histogram.limits_us] + ["+Inf"]
     for limit, count in zip(limits, histogram.counts, strict=True):
         running += count
         lines.append(f'{name}_bucket{{{labels},le="{limit}"}} {running}')

@@ -1,0 +1,433 @@
+"""Watches the generator's machine while it loads: was something of it used up?
+
+One thread looks twice a second at what the kernel counts. Its own cost is measured and reported
+with the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from model_load_test.components.load.host import usable_cores
+from model_load_test.components.protocols.endpoint import Endpoint
+from model_load_test.components.results.checks import Check
+
+SAMPLE_SECONDS: Final = 0.5
+_SAMPLES_PER_CONNECT: Final = 4
+_CONNECT_TIMEOUT_SECONDS: Final = 1.0
+_MOST_SAMPLES: Final = 20_000
+"""Nearly three hours; of a longer run the later part is kept."""
+_PROC: Final = Path("/proc")
+
+PORTS_SHARE_TOLD: Final = 0.80
+DESCRIPTORS_SHARE_TOLD: Final = 0.80
+RUNNABLE_PER_CORE_TOLD: Final = 2.0
+RETRANSMITTED_SHARE_TOLD: Final = 0.01
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the kernel counted up to one moment. What a system does not tell is None."""
+
+    at_seconds: float
+    busy_seconds: float
+    steal_seconds: float
+    all_seconds: float
+    runnable: int | None
+    """Threads that run or wait for a core, all of the machine's."""
+    sockets: int | None
+    """TCP sockets in use, or holding their port for a while after (TIME-WAIT)."""
+    segments_sent: int | None
+    segments_resent: int | None
+    bytes_of_link: Mapping[str, int]
+    """Bytes sent and received, by network interface."""
+    generator_seconds: Mapping[int, float]
+    """CPU time by generator process."""
+    descriptors_share: float
+    """Open files of the generator process that is nearest to its limit."""
+
+
+class SaturationWatch:
+    """A context manager that samples while its block runs; `summary` tells what it saw."""
+
+    def __init__(
+        self,
+        is_generator: Callable[[Sequence[str]], bool],
+        endpoints: Mapping[str, Endpoint] | None = None,
+        every_seconds: float = SAMPLE_SECONDS,
+    ) -> None:
+        """Prepares a watch.
+
+        Args:
+            is_generator: Whether a command line, in words, is that of a load generator; asked once
+                for each process that this one starts.
+            endpoints: By arm, the servers whose time to connect is measured too.
+            every_seconds: From one look to the next.
+        """
+        self._processes = _GeneratorProcesses(is_generator)
+        self._endpoints = endpoints or {}
+        self._every_seconds = every_seconds
+        self._samples: list[Sample] = []
+        self._connects: dict[str, list[float]] = {arm: [] for arm in self._endpoints}
+        self._over = threading.Event()
+        self._cpu_seconds = 0.0
+        self._looks = 0
+        self._thread = threading.Thread(target=self._watch, name="saturation", daemon=True)
+
+    def __enter__(self) -> SaturationWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        number = 0
+        while True:
+            before = time.thread_time()
+            self._samples.append(take_sample(self._processes))
+            if len(self._samples) > _MOST_SAMPLES:
+                del self._samples[0]
+            if number % _SAMPLES_PER_CONNECT == 0:
+                self._connect()
+            self._cpu_seconds += time.thread_time() - before
+            number += 1
+            self._looks = number
+            if self._over.wait(self._every_seconds):
+                self._samples.append(take_sample(self._processes))
+                return
+
+    def _connect(self) -> None:
+        for arm, endpoint in self._endpoints.items():
+            seconds = connect_seconds(endpoint)
+            if seconds is not None:
+                self._connects[arm].append(seconds)
+
+    def summary(self) -> dict[str, float]:
+        """What was seen, as flat numbers; what the system does not tell is left out.
+
+        | name | means |
+        |---|---|
+        | node_busy_share, node_busy_peak | of the machine's CPU time, on average and in the busiest half second |
+        | node_steal_share | CPU time the machine's host gave to others |
+        | runnable_per_core, runnable_per_core_peak | threads that run or wait, per core |
+        | generator_cores | cores all generator processes used together, on average |
+        | generator_process_peak | cores the busiest of them used, in 9 of 10 half seconds at most |
+        | sockets_peak, ports_share | TCP sockets, and their share of the ephemeral ports |
+        | descriptors_share | open files of a generator process, of its limit |
+        | resent_share | TCP segments sent again |
+        | link_bytes_per_second, link_share | the busiest interface, and its share of the link's speed |
+        | connect_ms_ARM | median time to connect to the server |
+        | watch_samples, watch_cpu_share | this watch's own cost, as a share of one core |
+        """
+        samples = self._samples
+        numbers = {
+            **_cpu_numbers(samples),
+            **_generator_numbers(samples),
+            **_socket_numbers(samples),
+            **_link_numbers(samples),
+        }
+        for arm, seconds in self._connects.items():
+            if seconds:
+                numbers[f"connect_ms_{arm}"] = 1e3 * statistics.median(seconds)
+        span = samples[-1].at_seconds - samples[0].at_seconds if len(samples) > 1 else 0.0
+        numbers["watch_samples"] = float(self._looks)
+        if span > 0:
+            numbers["watch_cpu_share"] = self._cpu_seconds / span
+        return {name: round(number, 6) for name, number in numbers.items()}
+
+
+def take_sample(processes: _GeneratorProcesses) -> Sample:
+    """One look at the machine."""
+    cpu = psutil.cpu_times()._asdict()
+    spent = {name: seconds for name, seconds in cpu.items() if name not in ("guest", "guest_nice")}
+    idle_seconds = spent["idle"] + spent.get("iowait", 0.0)
+    all_seconds = sum(spent.values())
+    sent, resent = _segments()
+    return Sample(
+        at_seconds=time.monotonic(),
+        busy_seconds=all_seconds - idle_seconds,
+        steal_seconds=spent.get("steal", 0.0),
+        all_seconds=all_seconds,
+        runnable=_runnable(),
+        sockets=_sockets(),
+        segments_sent=sent,
+        segments_resent=resent,
+        bytes_of_link={
+            name: link.bytes_sent + link.bytes_recv
+            for name, link in psutil.net_io_counters(pernic=True).items()
+        },
+        generator_seconds=processes.cpu_seconds(),
+        descriptors_share=processes.descriptors_share(),
+    )
+
+
+def connect_seconds(endpoint: Endpoint) -> float | None:
+    """How long a TCP connection to `endpoint` takes to open: the network's round trip; None if it fails."""
+    try:
+        address = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(*address[:3]) as connection:
+            connection.settimeout(_CONNECT_TIMEOUT_SECONDS)
+            begun = time.perf_counter()
+            connection.connect(address[4])
+            return time.perf_counter() - begun
+    except OSError:
+        return None
+
+
+def saturation_checks(numbers: Mapping[str, float]) -> list[Check]:
+    """What the watch's summary says against the measurement."""
+    return [
+        Check(
+            code=code, detail=sentence.format(**numbers), consequence="WARNING", numbers={name: numbers[name]}
+        )
+        for code, name, limit, sentence in _LIMITS
+        if numbers.get(name, 0.0) >= limit
+    ]
+
+
+_LIMITS: Final = (
+    (
+        "ports-short",
+        "ports_share",
+        PORTS_SHARE_TOLD,
+        "The generator's machine held {sockets_peak:.0f} TCP sockets, {ports_share:.0%} of its ephemeral "
+        "ports: soon no connection can be opened. Keep connections alive, or use more machines",
+    ),
+    (
+        "descriptors-short",
+        "descriptors_share",
+        DESCRIPTORS_SHARE_TOLD,
+        "A generator process held {descriptors_share:.0%} of the files it may open. Raise the limit "
+        "(ulimit -n)",
+    ),
+    (
+        "run-queue",
+        "runnable_per_core",
+        RUNNABLE_PER_CORE_TOLD,
+        "On average {runnable_per_core:.1f} threads wanted each core of the generator's machine: requests "
+        "and answers waited for one. Give it quieter or more cores",
+    ),
+    (
+        "segments-resent",
+        "resent_share",
+        RETRANSMITTED_SHARE_TOLD,
+        "{resent_share:.1%} of the TCP segments had to be sent again: the network loses some, and latencies "
+        "hold the wait",
+    ),
+)
+
+
+@dataclass
+class _GeneratorProcesses:
+    """The load generators among the processes that this one has started, and theirs."""
+
+    is_generator: Callable[[Sequence[str]], bool]
+    _known: dict[int, psutil.Process | None] = field(default_factory=dict)
+    _limits: dict[int, int] = field(default_factory=dict)
+
+    def alive(self) -> list[psutil.Process]:
+        found = []
+        for pid in _children(os.getpid()):
+            if pid not in self._known:
+                self._known[pid] = self._generator(pid)
+            process = self._known[pid]
+            if process is not None:
+                found.append(process)
+        return found
+
+    def cpu_seconds(self) -> dict[int, float]:
+        seconds = {}
+        for process in self.alive():
+            try:
+                times = process.cpu_times()
+            except psutil.Error:
+                continue
+            seconds[process.pid] = times.user + times.system
+        return seconds
+
+    def descriptors_share(self) -> float:
+        return max(map(self._descriptors_share, self.alive()), default=0.0)
+
+    def _generator(self, pid: int) -> psutil.Process | None:
+        try:
+            process = psutil.Process(pid)
+            return process if self.is_generator(process.cmdline()) else None
+        except psutil.Error:
+            return None
+
+    def _descriptors_share(self, process: psutil.Process) -> float:
+        try:
+            if process.pid not in self._limits:
+                self._limits[process.pid] = _file_limit(process)
+            limit = self._limits[process.pid]
+            return process.num_fds() / limit if limit > 0 else 0.0
+        except psutil.Error:
+            return 0.0
+
+
+def _file_limit(process: psutil.Process) -> int:
+    if sys.platform != "linux":
+        return 0
+    return process.rlimit(psutil.RLIMIT_NOFILE)[0]
+
+
+def _children(pid: int) -> list[int]:
+    """All descendants of a process; from the kernel's own lists where there are some, which is cheap."""
+    tasks = _PROC / str(pid) / "task"
+    if not (tasks / str(pid) / "children").exists():
+        try:
+            return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+        except psutil.Error:
+            return []
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        direct = _direct_children(waiting.pop())
+        found += direct
+        waiting += direct
+    return found
+
+
+def _direct_children(pid: int) -> list[int]:
+    children: list[int] = []
+    try:
+        for task in (_PROC / str(pid) / "task").iterdir():
+            children += map(int, (task / "children").read_text().split())
+    except OSError:
+        pass
+    return children
+
+
+def _runnable() -> int | None:
+    text = _read("stat")
+    marker = "procs_running "
+    at = text.find(marker)
+    return int(text[at + len(marker) :].split(maxsplit=1)[0]) if at >= 0 else None
+
+
+def _sockets() -> int | None:
+    for line in _read("net/sockstat").splitlines():
+        if line.startswith("TCP:"):
+            words = line.split()
+            counts = dict(zip(words[1::2], map(int, words[2::2]), strict=False))
+            return counts.get("inuse", 0) + counts.get("tw", 0)
+    return None
+
+
+def _segments() -> tuple[int | None, int | None]:
+    lines = [line.split() for line in _read("net/snmp").splitlines() if line.startswith("Tcp:")]
+    if len(lines) != 2:
+        return None, None
+    counts = dict(zip(lines[0], lines[1], strict=False))
+    return int(counts.get("OutSegs", 0)), int(counts.get("RetransSegs", 0))
+
+
+def ephemeral_ports() -> int | None:
+    """How many ports this machine has for the client's end of connections."""
+    words = _read("sys/net/ipv4/ip_local_port_range").split()
+    return int(words[1]) - int(words[0]) + 1 if len(words) == 2 else None
+
+
+def _read(name: str) -> str:
+    try:
+        return (_PROC / name).read_text()
+    except OSError:
+        return ""
+
+
+def _pairs(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+    return [
+        (one, other)
+        for one, other in zip(samples, samples[1:], strict=False)
+        if other.at_seconds - one.at_seconds > 0.1 * SAMPLE_SECONDS
+    ]
+
+
+def _cpu_numbers(samples: Sequence[Sample]) -> dict[str, float]:
+    if len(samples) < 2:
+        return {}
+    first, last = samples[0], samples[-1]
+    spent = last.all_seconds - first.all_seconds
+    numbers: dict[str, float] = {}
+    if spent > 0:
+        numbers["node_busy_share"] = (last.busy_seconds - first.busy_seconds) / spent
+        numbers["node_steal_share"] = (last.steal_seconds - first.steal_seconds) / spent
+        numbers["node_busy_peak"] = max(
+            (
+                (two.busy_seconds - one.busy_seconds) / (two.all_seconds - one.all_seconds)
+                for one, two in _pairs(samples)
+                if two.all_seconds > one.all_seconds
+            ),
+            default=numbers["node_busy_share"],
+        )
+    # the watch itself runs while it looks
+    waiting = [max(0, sample.runnable - 1) for sample in samples if sample.runnable is not None]
+    if waiting:
+        cores = psutil.cpu_count() or usable_cores()
+        numbers["runnable_per_core"] = statistics.fmean(waiting) / cores
+        numbers["runnable_per_core_peak"] = max(waiting) / cores
+    return numbers
+
+
+def _generator_numbers(samples: Sequence[Sample]) -> dict[str, float]:
+    together, busiest = [], []
+    for one, two in _pairs(samples):
+        seconds = two.at_seconds - one.at_seconds
+        cores = [
+            (cpu - one.generator_seconds[pid]) / seconds
+            for pid, cpu in two.generator_seconds.items()
+            if pid in one.generator_seconds
+        ]
+        if cores:
+            together.append(sum(cores))
+            busiest.append(max(cores))
+    numbers = {"descriptors_share": max((sample.descriptors_share for sample in samples), default=0.0)}
+    if busiest:
+        numbers["generator_cores"] = statistics.fmean(together)
+        numbers["generator_process_peak"] = sorted(busiest)[int(0.9 * (len(busiest) - 1))]
+    return numbers
+
+
+def _socket_numbers(samples: Sequence[Sample]) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    counts = [sample.sockets for sample in samples if sample.sockets is not None]
+    ports = ephemeral_ports()
+    if counts:
+        numbers["sockets_peak"] = float(max(counts))
+        if ports:
+            numbers["ports_share"] = max(counts) / ports
+    told = [sample for sample in samples if sample.segments_sent is not None]
+    if len(told) > 1:
+        sent = (told[-1].segments_sent or 0) - (told[0].segments_sent or 0)
+        resent = (told[-1].segments_resent or 0) - (told[0].segments_resent or 0)
+        if sent > 0:
+            numbers["resent_share"] = max(0, resent) / sent
+    return numbers
+
+
+def _link_numbers(samples: Sequence[Sample]) -> dict[str, float]:
+    if len(samples) < 2 or samples[-1].at_seconds <= samples[0].at_seconds:
+        return {}
+    seconds = samples[-1].at_seconds - samples[0].at_seconds
+    speeds: dict[str, Any] = psutil.net_if_stats()
+    numbers = {"link_bytes_per_second": 0.0}
+    for name, count in samples[-1].bytes_of_link.items():
+        rate = (count - samples[0].bytes_of_link.get(name, count)) / seconds
+        numbers["link_bytes_per_second"] = max(numbers["link_bytes_per_second"], rate)
+        megabits = speeds[name].speed if name in speeds else 0
+        if megabits:  # loopback and virtual interfaces have none
+            numbers["link_share"] = max(numbers.get("link_share", 0.0), rate * 8 / (megabits * 1e6))
+    return numbers
