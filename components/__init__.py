@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from model_load_test.components.baseline.component import find_baseline as find_baseline
+    from model_load_test.components.baseline.component import promote_baseline as promote_baseline
     from model_load_test.components.baseline.component import record_baseline as record_baseline
     from model_load_test.components.gate.component import compare_to_baseline as compare_to_baseline
     from model_load_test.components.gate.component import enforce_gate as enforce_gate
@@ -25,6 +26,7 @@ _ROOM_OF_COMPONENT = {
     "compare_to_baseline": "gate",
     "write_report": "report",
     "record_baseline": "baseline",
+    "promote_baseline": "baseline",
     "enforce_gate": "gate",
 }
 

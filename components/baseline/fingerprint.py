@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, cast, get_args
 import msgspec
 
 from model_load_test.components.baseline.canonical import canonical_hash, canonical_json
+from model_load_test.components.baseline.nodes import NodeFacts, node_facts
 from model_load_test.components.errors import InputError
 from model_load_test.components.load.host import cpu_model, usable_cores
 
@@ -124,11 +125,15 @@ def collect_fingerprint(
     generator_version: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> Fingerprint:
-    """Collects what can be known here; on a laptop from the system, in a pod also from its environment.
+    """Collects what can be known here.
 
-    The environment may say what the pod cannot see for itself:
+    On a laptop from the system; in a pod also from the labels of its node, where the pod may read them
+    (`nodes.node_facts`); on Vertex from its metadata server. The environment may say what the process
+    cannot see for itself, and goes before all else:
 
     - `MODEL_LOAD_TEST_NODE_TYPE`: machine type of the node (its label `node.kubernetes.io/instance-type`),
+    - `MODEL_LOAD_TEST_NODE_NAME`: the node whose labels to read (`fieldRef: spec.nodeName`); without it
+      the pod asks for itself first, under `KFP_POD_NAME` or its host name,
     - `MODEL_LOAD_TEST_CPU_LIMIT`: the pod's CPU limit (`resourceFieldRef: limits.cpu`, whole cores),
     - `MODEL_LOAD_TEST_ACCELERATOR`, `MODEL_LOAD_TEST_SERVER_IMAGE`.
 
@@ -148,15 +153,18 @@ def collect_fingerprint(
     if server_kind not in get_args(ServerKind):
         raise InputError("server_kind", server_kind, f"use one of {', '.join(get_args(ServerKind))}")
     known = os.environ if environment is None else environment
+    node_type = known.get("MODEL_LOAD_TEST_NODE_TYPE", "")
+    accelerator = known.get("MODEL_LOAD_TEST_ACCELERATOR", "") or _accelerators()
+    node = NodeFacts() if node_type else node_facts(known)
     return Fingerprint(
         server_kind=cast(ServerKind, server_kind),
         server_image=server_image or known.get("MODEL_LOAD_TEST_SERVER_IMAGE", ""),
         server_flags=tuple(sorted(server_flags)),
         replicas=replicas,
-        node_type=known.get("MODEL_LOAD_TEST_NODE_TYPE", "") or f"{platform.system()}-{platform.machine()}",
+        node_type=node_type or node.node_type or f"{platform.system()}-{platform.machine()}",
         cpu_model=cpu_model(),
         cpu_cores=_cpu_cores(known.get("MODEL_LOAD_TEST_CPU_LIMIT", "")),
-        accelerator=known.get("MODEL_LOAD_TEST_ACCELERATOR", "") or _accelerators(),
+        accelerator=accelerator or node.accelerator,
         generator=generator,
         generator_version=generator_version,
     )

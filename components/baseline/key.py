@@ -38,8 +38,12 @@ class BaselineKey(msgspec.Struct, frozen=True, kw_only=True):
 
         Namespace and model are there for a person and may be shortened; the hash holds them whole.
         """
-        digest = canonical_hash(msgspec.to_builtins(self), "key")[:_HASH_CHARACTERS]
-        return "/".join((NAME_PREFIX, _safe(self.namespace), _safe(self.model_name), digest))
+        return "/".join((NAME_PREFIX, _safe(self.namespace), _safe(self.model_name), self.digest))
+
+    @property
+    def digest(self) -> str:
+        """The hash at the end of the name: 32 hexadecimal digits that stand for the whole key."""
+        return canonical_hash(msgspec.to_builtins(self), "key")[:_HASH_CHARACTERS]
 
 
 def load_spec_hash(spec: Mapping[str, Any]) -> str:

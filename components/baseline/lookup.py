@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from model_load_test.components.baseline.comparable import Circumstances, Match, check_match, nearest_key
+from model_load_test.components.baseline.discovery import resolve_store
 from model_load_test.components.baseline.key import BaselineKey
 from model_load_test.components.baseline.record import Record
 from model_load_test.components.baseline.reference import check_reference, choose_reference
@@ -56,7 +57,7 @@ def find_baseline(
     """Looks up the newest passing runs of a key, and the one to compare with.
 
     Args:
-        store_uri: See `store.open_store`; empty for none.
+        store_uri: See `store.open_store`; empty for none, as is `auto` where the place has none.
         key: What the runs must share.
         n: The most runs wanted.
         time_limit_seconds: A store that is down or slow is asked again until then.
@@ -77,8 +78,9 @@ def find_baseline(
     check_match(match)
     if match != "exact" and circumstances is None:
         raise InputError("match", match, "give the run's circumstances, so that differences can be told")
-    if not store_uri:
-        return FoundBaseline(history=(), reason="no baseline store was named", store_answered=True)
+    resolved = resolve_store(store_uri)
+    if not resolved.uri:
+        return FoundBaseline(history=(), reason=f"no baseline store: {resolved.reason}", store_answered=True)
 
     def search(store: BaselineStore) -> FoundBaseline:
         nearest, differences = (
@@ -95,7 +97,7 @@ def find_baseline(
         )
 
     try:
-        return ask_store(store_uri, search, time_limit_seconds)
+        return ask_store(resolved.uri, search, time_limit_seconds)
     except StoreUnavailable as error:
         if on_store_error == "fail":
             raise

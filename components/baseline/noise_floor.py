@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+from model_load_test.components.baseline.discovery import resolve_store
 from model_load_test.components.baseline.fingerprint import Fingerprint, fingerprint_hash
 from model_load_test.components.baseline.key import BaselineKey, load_spec_hash
 from model_load_test.components.baseline.lookup import ask_store
@@ -116,10 +117,11 @@ def noise_floor_of_run(store_uri: str, key: BaselineKey) -> dict[str, float]:
     Raises:
         InputError: The URI cannot be used.
     """
-    if not store_uri:
+    resolved = resolve_store(store_uri)
+    if not resolved.uri:
         return {}
     try:
-        return ask_store(store_uri, lambda store: find_noise_floor(store, key), LOOKUP_SECONDS)
+        return ask_store(resolved.uri, lambda store: find_noise_floor(store, key), LOOKUP_SECONDS)
     except StoreUnavailable as error:
         _log.warning("%s; the margins stand without a noise floor", error)
         return {}

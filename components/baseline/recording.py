@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from model_load_test.components.baseline.discovery import resolve_store
 from model_load_test.components.baseline.lookup import ask_store
 from model_load_test.components.baseline.record import Record, decode_record, encode_record
 from model_load_test.components.baseline.store import StoreUnavailable
@@ -41,7 +42,7 @@ def record_run(
     `model-load-test baseline record FOLDER --store URI`.
 
     Args:
-        store_uri: See `store.open_store`; empty for none.
+        store_uri: See `store.open_store`; empty for none, as is `auto` where the place has none.
         record: The run.
         beside: Folder of the run's artifacts.
         artifact_id: MLMD id of the run's Metrics artifact, to be linked with the key.
@@ -59,10 +60,12 @@ def record_run(
         path.write_bytes(encode_record(record))
     except OSError as error:
         raise InputError("beside", str(beside), f"choose a folder that can be written: {error}") from error
-    if not store_uri:
-        return Recorded(recorded=False, reason="no baseline store was named; the record is kept as a file")
+    resolved = resolve_store(store_uri)
+    if not resolved.uri:
+        reason = f"no baseline store: {resolved.reason}; the record is kept as a file"
+        return Recorded(recorded=False, reason=reason)
     try:
-        ask_store(store_uri, lambda store: store.record(record.key, record, artifact_id), time_limit_seconds)
+        ask_store(resolved.uri, lambda store: store.record(record.key, record, artifact_id), time_limit_seconds)
     except StoreUnavailable as error:
         _log.warning("%s; the record stays in %s", error, path)
         return Recorded(recorded=False, reason=f"{error}; the record stays in {path.name}")

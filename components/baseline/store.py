@@ -11,10 +11,13 @@ from model_load_test.components.baseline.key import BaselineKey
 from model_load_test.components.baseline.record import Record
 from model_load_test.components.errors import InputError
 
+AUTO: Final = "auto"
+"""The URI of whichever store the place has."""
+
 FIELD: Final = "baseline_store"
 """Name of the parameter that holds a store's URI, for errors."""
 
-_EXAMPLES: Final = "use mlmd+sqlite:///path/file.db, mlmd+grpc://HOST:8080 or file:///folder"
+_EXAMPLES: Final = "use auto, mlmd+grpc://HOST:8080, kfp:, vertex:, mlmd+sqlite:///file.db or file:///folder"
 
 
 class StoreUnavailable(RuntimeError):
@@ -41,7 +44,8 @@ class BaselineStore(Protocol):
     def latest(self, key: BaselineKey, n: int = 20) -> list[Record]:
         """The newest passing runs of a key, newest first, at most `n`.
 
-        MLMD orders runs by the time of recording, a file store by the time of measuring.
+        MLMD and Vertex order runs by the time of recording, KFP's artifacts and files by the time of
+        measuring.
         """
 
     def history(self, key: BaselineKey, n: int | None = None) -> list[Record]:
@@ -86,15 +90,23 @@ class BaselineStore(Protocol):
 def open_store(uri: str) -> BaselineStore:
     """Opens the store that a URI names.
 
+    - `auto`: what the place has, see `discovery.discover_store`,
     - `mlmd+sqlite:///path/file.db`: ML Metadata in one file, created when missing,
     - `mlmd+grpc://host:port`, `mlmd+grpcs://host:port?ca=/path/ca.pem`: the MLMD service of a cluster,
     - `mlmd+mysql://user@host:port/database?password_file=/path`: MLMD's own database,
+    - `kfp:`, `kfp://host:port?tls=true&ca=/path/ca.pem&token_file=/path&namespace=NS&run_id=ID`: the
+      artifact API of Kubeflow Pipelines, on older servers the ML Metadata beside it,
+    - `vertex:`, `vertex://project/location/metadata-store`: Vertex ML Metadata,
     - `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix`: JSON files, by fsspec.
 
     Raises:
-        InputError: The URI cannot be used: unknown scheme, missing part, unwritable path.
-        StoreUnavailable: A database does not answer. (A service is not asked before it is used.)
+        InputError: The URI cannot be used: unknown scheme, missing part, unwritable path; or `auto`, and
+            the place has no store.
+        StoreUnavailable: A database or KFP's API server does not answer. (Other services are not asked
+            before they are used.)
     """
+    if uri == AUTO:
+        uri = _discovered(uri)
     parts = urlsplit(uri)
     if parts.password is not None:
         raise InputError(FIELD, f"{parts.scheme}://...", "leave the password out; use password_file=PATH")
@@ -104,6 +116,10 @@ def open_store(uri: str) -> BaselineStore:
         from model_load_test.components.baseline.files import open_file_store
 
         return open_file_store(uri)
+    if parts.scheme == "kfp":
+        return _open_kfp(uri, parts)
+    if parts.scheme == "vertex":
+        return _open_vertex(uri, parts)
     remedy = f"unknown scheme {parts.scheme!r}; {_EXAMPLES}" if parts.scheme else f"no scheme; {_EXAMPLES}"
     raise InputError(FIELD, uri, remedy)
 
@@ -139,6 +155,59 @@ def _open_mlmd(uri: str, parts: SplitResult) -> BaselineStore:
     authority, server_name = options.pop("ca", None), options.pop("server_name", None)
     _refuse_rest(uri, options)
     return MlmdStore(mlmd_connection.connect_grpc_tls(host, port, authority, server_name), uri)
+
+
+def _discovered(uri: str) -> str:
+    from model_load_test.components.baseline.discovery import discover_store
+
+    found = discover_store()
+    if not found.uri:
+        raise InputError(FIELD, uri, f"name a store, for {found.reason}; {_EXAMPLES}")
+    return found.uri
+
+
+def _open_kfp(uri: str, parts: SplitResult) -> BaselineStore:
+    from model_load_test.components.baseline.kfp_opening import KfpAddress, open_kfp_store
+    from model_load_test.components.baseline.surroundings import here
+
+    options = _options(uri, parts)
+    tls = options.pop("tls", "false")
+    if tls not in ("true", "false"):
+        raise InputError(FIELD, uri, "write tls=true or tls=false")
+    host, port = _address(uri, parts) if parts.netloc else ("", None)
+    address = KfpAddress(
+        host=host,
+        port=port,
+        path=parts.path,
+        tls=tls == "true",
+        authority_file=options.pop("ca", None),
+        token_file=options.pop("token_file", None),
+        namespace=options.pop("namespace", ""),
+        run_id=options.pop("run_id", ""),
+        task_id=options.pop("task_id", ""),
+        mlmd=options.pop("mlmd", ""),
+    )
+    _refuse_rest(uri, options)
+    if address.task_id and not address.run_id:
+        raise InputError(FIELD, uri, "name the task's run too: ?run_id=ID&task_id=ID")
+    return open_kfp_store(uri, address, here())
+
+
+def _open_vertex(uri: str, parts: SplitResult) -> BaselineStore:
+    from model_load_test.components.baseline.surroundings import here
+    from model_load_test.components.baseline.vertex_opening import VertexAddress, open_vertex_store
+
+    options = _options(uri, parts)
+    location, _, metadata_store = parts.path.strip("/").partition("/")
+    address = VertexAddress(
+        project=parts.netloc,
+        location=location,
+        metadata_store=metadata_store or "default",
+        endpoint=options.pop("endpoint", ""),
+        stand_in=options.pop("stand_in", ""),
+    )
+    _refuse_rest(uri, options)
+    return open_vertex_store(uri, address, here())
 
 
 def _address(uri: str, parts: SplitResult) -> tuple[str, int | None]:

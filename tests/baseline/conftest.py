@@ -15,7 +15,7 @@ from model_load_test.components.baseline.key import BaselineKey, load_spec_hash
 from model_load_test.components.baseline.record import Record
 from model_load_test.components.baseline.store import open_store
 
-SERVICE = Path(__file__).with_name("mlmd_service.py")
+FIXTURES = Path(__file__).with_name("fixtures")
 SPEC = {"rate_rps": 200.0, "mode": "duet", "looks": [15, 30, 60]}
 FINGERPRINT = Fingerprint(server_kind="tf-serving", server_image="sha256:ab", node_type="n2-standard-8")
 
@@ -31,12 +31,20 @@ def running(command):
 
 
 @contextlib.contextmanager
+def listening(script, *arguments):
+    """A script of this folder that prints its port once it listens."""
+    command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
+    with running(command) as process:
+        line = process.stdout.readline()
+        assert line.strip(), f"{script} did not start"
+        yield int(line), process
+
+
+@contextlib.contextmanager
 def mlmd_service(database, *tls, port=0):
     pytest.importorskip("ml_metadata", reason="the MLMD service runs on the ml-metadata wheel")
-    with running([sys.executable, str(SERVICE), str(port), str(database), *map(str, tls)]) as process:
-        line = process.stdout.readline()
-        assert line.strip(), "the MLMD service did not start"
-        yield int(line), process
+    with listening("mlmd_service.py", port, database, *tls) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +134,23 @@ def s3_uri():
     server.stop()
 
 
-STORES = ("sqlite", "grpc", "grpcs", "mysql", "file", "memory", "s3")
+@pytest.fixture(scope="session")
+def fake_kfp_uri():
+    """A fake of KFP's API server with native artifacts, held against its published definition."""
+    pytest.importorskip("jsonschema", reason="the fake API server checks by jsonschema")
+    with listening("fake_kfp_server.py", 0, FIXTURES / "kfp-native-artifacts.swagger.json") as (port, _):
+        yield f"kfp://127.0.0.1:{port}?run_id=11111111-run"
+
+
+@pytest.fixture(scope="session")
+def fake_vertex_uri():
+    """A fake of Vertex's MetadataService on its generated protos."""
+    pytest.importorskip("google.cloud.aiplatform_v1", reason="vertex: needs google-cloud-aiplatform")
+    with listening("fake_vertex_service.py", 0) as (port, _):
+        yield f"vertex://my-project/europe-west4?stand_in=127.0.0.1:{port}"
+
+
+STORES = ("sqlite", "grpc", "grpcs", "mysql", "file", "memory", "s3", "fake_kfp", "fake_vertex")
 
 
 @pytest.fixture(params=STORES)
