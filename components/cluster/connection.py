@@ -27,6 +27,9 @@ from model_load_test.components.errors import InputError
 
 FIELD_MANAGER: Final = "model-load-test"
 
+Objects = list[dict[str, Any]]
+"""Objects of the API as its JSON has them."""
+
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _REQUEST_TIMEOUT_SECONDS: Final = (5.0, 30.0)
 _FIRST_PAUSE_SECONDS: Final = 0.25
@@ -70,12 +73,13 @@ class Cluster:
         """
         kind, name = kind_of(manifest), str(manifest["metadata"]["name"])
         query = {"fieldManager": FIELD_MANAGER, "force": "true", **({"dryRun": "All"} if dry_run else {})}
-        return self._request(
+        applied: dict[str, Any] = self._request(
             *("PATCH", kind.path(self.namespace, name), f"apply {kind.kind} {name}"),
             query=query,
             body=manifest,
             content_type=_APPLY,
         )
+        return applied
 
     def create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Creates the object.
@@ -86,7 +90,8 @@ class Cluster:
         """
         kind, name = kind_of(manifest), str(manifest["metadata"]["name"])
         path = kind.path(self.namespace)
-        return self._request("POST", path, f"create {kind.kind} {name}", body=manifest)
+        created: dict[str, Any] = self._request("POST", path, f"create {kind.kind} {name}", body=manifest)
+        return created
 
     def patch(self, kind: Kind, name: str, change: Mapping[str, Any]) -> dict[str, Any]:
         """Changes some fields of an object (JSON merge patch).
@@ -96,7 +101,8 @@ class Cluster:
         """
         path = kind.path(self.namespace, name)
         target = f"patch {kind.kind} {name}"
-        return self._request("PATCH", path, target, body=change, content_type=_MERGE)
+        changed: dict[str, Any] = self._request("PATCH", path, target, body=change, content_type=_MERGE)
+        return changed
 
     def get(self, kind: Kind, name: str) -> dict[str, Any] | None:
         """The object, or None where there is none of that name (or no such kind in the cluster).
@@ -105,9 +111,10 @@ class Cluster:
             ClusterError: It may not be read, or the API server stays away.
         """
         path = kind.path(self.namespace, name)
-        return self._request("GET", path, f"get {kind.kind} {name}", or_none=True)
+        found: dict[str, Any] | None = self._request("GET", path, f"get {kind.kind} {name}", or_none=True)
+        return found
 
-    def list(self, kind: Kind, selector: str = "", *, fields: str = "") -> list[dict[str, Any]]:
+    def list(self, kind: Kind, selector: str = "", *, fields: str = "") -> Objects:
         """The objects of a kind; none where the cluster does not know the kind.
 
         Args:
@@ -165,7 +172,7 @@ class Cluster:
         except ClusterError:
             return ""
 
-    def events(self, name: str) -> list[dict[str, Any]]:
+    def events(self, name: str) -> Objects:
         """The events about the object of that name, oldest first.
 
         Raises:

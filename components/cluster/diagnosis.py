@@ -218,7 +218,7 @@ def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
     if toleration["key"] != taint["key"]:
         return False
     exists = toleration.get("operator", "Equal") == "Exists"
-    return exists or toleration.get("value", "") == taint.get("value", "")
+    return bool(exists or toleration.get("value", "") == taint.get("value", ""))
 
 
 def _seconds_since(text: str | None, now: datetime) -> float:

@@ -1,151 +1,163 @@
-"""Where pods may run and what they get: tolerations, node selector, affinity, resources as a user's JSON."""
+"""Where pods may run and what they may use, as users write it in JSON."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
-from model_load_test.components.cluster.names import LABEL_LIMIT
 from model_load_test.components.errors import InputError
+from model_load_test.components.parameters import refuse_unknown
 
-_OPERATORS: Final = ("Equal", "Exists")
-_EFFECTS: Final = ("", "NoSchedule", "PreferNoSchedule", "NoExecute")
-_QUANTITY: Final = re.compile(r"\d+(\.\d+)?(m|[kMGTPE]i?|Ki|e\d+)?")
-_LABEL_KEY: Final = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
-_LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
-_AFFINITIES: Final = ("nodeAffinity", "podAffinity", "podAntiAffinity")
-
-
-class Toleration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
-    """One toleration of the Kubernetes API."""
-
-    key: str = ""
-    operator: str = "Equal"
-    value: str = ""
-    effect: str = ""
-    toleration_seconds: float | None = None
-
-    def tolerates(self, taint: Mapping[str, Any]) -> bool:
-        """Whether a pod with this toleration may run in spite of the taint."""
-        if self.effect not in ("", taint.get("effect", "")) or self.key not in ("", taint.get("key", "")):
-            return False
-        return self.operator == "Exists" or self.value == taint.get("value", "")
+_TOLERATION_FIELDS: Final = ("key", "operator", "value", "effect", "tolerationSeconds")
+_OPERATORS: Final = ("Equal", "Exists", "Lt", "Gt")
+_EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_AFFINITY_FIELDS: Final = ("nodeAffinity", "podAffinity", "podAntiAffinity")
+_LABEL: Final = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_QUANTITY: Final = re.compile(r"\d+(\.\d+)?(m|[kMGTPE]|[KMGTPE]i|[eE]\d+)?")
 
 
-def parse_tolerations(value: object, field: str = "tolerations") -> tuple[Toleration, ...]:
+class PlacementError(InputError):
+    """Tolerations, node selector, affinity or resources that Kubernetes would not understand."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which nodes a pod may run on."""
+
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    node_selector: Mapping[str, str] | None = None
+    affinity: Mapping[str, Any] | None = None
+
+    def on(self, pod_spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The pod spec with these settings."""
+        settings = {
+            "tolerations": [dict(one) for one in self.tolerations],
+            "nodeSelector": dict(self.node_selector or {}),
+            "affinity": dict(self.affinity or {}),
+        }
+        return {**pod_spec, **{name: value for name, value in settings.items() if value}}
+
+
+def parse_placement(
+    tolerations: object = (), node_selector: object = None, affinity: object = None
+) -> Placement:
+    """Parses the three, as they come from JSON or from KFP.
+
+    Raises:
+        PlacementError: One of them is not what Kubernetes expects.
+    """
+    return Placement(
+        parse_tolerations(tolerations), parse_node_selector(node_selector), parse_affinity(affinity)
+    )
+
+
+def parse_tolerations(given: object) -> tuple[dict[str, Any], ...]:
     """Parses a list of Kubernetes tolerations.
 
     Raises:
-        InputError: It is no such list; the error names the element and what is wrong with it.
+        PlacementError: It is not one; the error names the entry and the field.
     """
-    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-        raise InputError(field, value, 'give a list, such as [{"key": "load", "operator": "Exists"}]')
-    return tuple(_toleration(f"{field}[{index}]", one) for index, one in enumerate(value))
+    example = (
+        'give a list such as [{"key": "pool", "operator": "Equal", "value": "load", "effect": "NoSchedule"}]'
+    )
+    if given is None:
+        return ()
+    if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
+        raise PlacementError("tolerations", given, example)
+    return tuple(_toleration(f"tolerations[{number}]", one, example) for number, one in enumerate(given))
 
 
-def toleration_values(tolerations: Sequence[Toleration]) -> list[dict[str, Any]]:
-    """Tolerations as a pod spec has them; KFP hands over numbers as doubles, the API wants whole seconds."""
-    values = []
-    for one in tolerations:
-        fields: dict[str, Any] = msgspec.to_builtins(one)
-        if one.toleration_seconds is not None:
-            fields["tolerationSeconds"] = int(one.toleration_seconds)
-        values.append(fields)
-    return values
-
-
-def parse_node_selector(value: object, field: str = "node_selector") -> dict[str, str]:
-    """Parses the labels that a node must have.
+def parse_node_selector(given: object) -> dict[str, str]:
+    """Parses a node selector: label names to values.
 
     Raises:
-        InputError: It is no mapping of label names to label values.
+        PlacementError: It is none.
     """
-    return parse_labels(value, field)
+    if not given:
+        return {}
+    if not isinstance(given, Mapping):
+        raise PlacementError("node_selector", given, 'give labels such as {"pool": "load"}')
+    for name, value in given.items():
+        if not isinstance(name, str) or not _LABEL.fullmatch(name):
+            raise PlacementError("node_selector", name, "this is no name of a label")
+        if not isinstance(value, str) or (value and not _LABEL_VALUE.fullmatch(value)):
+            raise PlacementError(f"node_selector.{name}", value, "write the label's value as text, in quotes")
+    return dict(given)
 
 
-def parse_labels(value: object, field: str) -> dict[str, str]:
-    """Parses labels by name.
+def parse_affinity(given: object) -> dict[str, Any]:
+    """Parses a Kubernetes affinity; its insides are left to the API server.
 
     Raises:
-        InputError: It is no mapping of label names to label values.
+        PlacementError: It is none.
     """
-    if not isinstance(value, Mapping):
-        raise InputError(field, value, 'give labels by name, such as {"pool": "load"}')
-    for name, text in value.items():
-        if not isinstance(name, str) or not _LABEL_KEY.fullmatch(name):
-            raise InputError(field, name, "this is no name of a Kubernetes label")
-        if not isinstance(text, str) or len(text) > LABEL_LIMIT or not _LABEL_VALUE.fullmatch(text):
-            raise InputError(f"{field}[{name}]", text, 'give the label\'s value as text, such as "true"')
-    return dict(value)
+    if not given:
+        return {}
+    if not isinstance(given, Mapping):
+        raise PlacementError("affinity", given, f"give an object with {', '.join(_AFFINITY_FIELDS)}")
+    refuse_unknown("affinity", given, _AFFINITY_FIELDS, PlacementError, prefix="affinity.")
+    return {str(name): _whole(value) for name, value in given.items()}
 
 
-def parse_affinity(value: object, field: str = "affinity") -> dict[str, Any]:
-    """Parses a Kubernetes affinity; what is inside the three kinds of it is for the API server to judge.
+def parse_resources(given: object, field: str = "resources") -> dict[str, dict[str, str]]:
+    """Parses a container's resources: `requests` and `limits`, quantities by resource.
 
     Raises:
-        InputError: It is no mapping of `nodeAffinity`, `podAffinity` and `podAntiAffinity`.
+        PlacementError: They are none.
     """
-    if not isinstance(value, Mapping):
-        raise InputError(field, value, f"give a Kubernetes affinity with some of {', '.join(_AFFINITIES)}")
-    for name, terms in value.items():
-        if name not in _AFFINITIES:
-            raise InputError(field, name, f"an affinity has only {', '.join(_AFFINITIES)}")
-        if not isinstance(terms, Mapping):
-            raise InputError(f"{field}.{name}", terms, "give its terms as the Kubernetes API has them")
-    return dict(value)
-
-
-def parse_resources(value: object, field: str = "resources") -> dict[str, dict[str, str]]:
-    """Parses the requests and limits of a container.
-
-    Raises:
-        InputError: It is no mapping such as {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}.
-    """
-    example = 'give {"requests": {"cpu": "1", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}'
-    if not isinstance(value, Mapping):
-        raise InputError(field, value, example)
-    resources: dict[str, dict[str, str]] = {}
-    for part, quantities in value.items():
-        if part not in ("requests", "limits"):
-            raise InputError(field, part, f"resources have only requests and limits; {example}")
-        if not isinstance(quantities, Mapping):
-            raise InputError(f"{field}.{part}", quantities, example)
-        resources[part] = {
-            str(name): _quantity(f"{field}.{part}.{name}", one) for name, one in quantities.items()
+    if not given:
+        return {}
+    example = 'give {"requests": {"cpu": "2"}, "limits": {"memory": "4Gi"}}'
+    if not isinstance(given, Mapping):
+        raise PlacementError(field, given, example)
+    parsed: dict[str, dict[str, str]] = {}
+    for part, quantities in given.items():
+        if part not in ("requests", "limits") or not isinstance(quantities, Mapping):
+            raise PlacementError(f"{field}.{part}", quantities, example)
+        parsed[part] = {
+            str(name): _quantity(f"{field}.{part}.{name}", value) for name, value in quantities.items()
         }
-    return resources
+    return parsed
 
 
-def _toleration(field: str, value: object) -> Toleration:
-    if not isinstance(value, Mapping):
-        raise InputError(field, value, 'give a toleration, such as {"key": "load", "operator": "Exists"}')
-    try:
-        one = msgspec.convert(dict(value), Toleration)
-    except msgspec.ValidationError as error:
-        raise InputError(field, dict(value), f"this is no Kubernetes toleration: {error}") from None
-    if one.operator not in _OPERATORS:
-        raise InputError(f"{field}.operator", one.operator, f"use {' or '.join(_OPERATORS)}")
-    if one.effect not in _EFFECTS:
-        raise InputError(f"{field}.effect", one.effect, f"use {', '.join(_EFFECTS[1:])}, or leave it out")
-    if one.operator == "Exists" and one.value:
-        raise InputError(f"{field}.value", one.value, "leave the value out, or use the operator Equal")
-    if not one.key and one.operator != "Exists":
-        raise InputError(f"{field}.key", one.key, "name the taint's key; only Exists may go without")
-    if one.key and not _LABEL_KEY.fullmatch(one.key):
-        raise InputError(f"{field}.key", one.key, "this is no name of a taint")
-    if one.toleration_seconds is not None:
-        if one.effect != "NoExecute":
-            raise InputError(f"{field}.tolerationSeconds", one.toleration_seconds, "only NoExecute has them")
-        if one.toleration_seconds != int(one.toleration_seconds):
-            raise InputError(f"{field}.tolerationSeconds", one.toleration_seconds, "give whole seconds")
-    return one
+def _toleration(field: str, given: object, example: str) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise PlacementError(field, given, example)
+    refuse_unknown("toleration", given, _TOLERATION_FIELDS, PlacementError, prefix=f"{field}.")
+    for name in ("key", "operator", "value", "effect"):
+        if not isinstance(given.get(name, ""), str):
+            raise PlacementError(f"{field}.{name}", given[name], "write it as text, in quotes")
+    operator = given.get("operator") or "Equal"
+    if operator not in _OPERATORS:
+        raise PlacementError(f"{field}.operator", operator, "use Equal or Exists")
+    if given.get("effect") and given["effect"] not in _EFFECTS:
+        raise PlacementError(f"{field}.effect", given["effect"], f"use one of {', '.join(_EFFECTS)}")
+    if not given.get("key") and operator != "Exists":
+        raise PlacementError(f"{field}.key", given.get("key", ""), "name the taint, or use operator Exists")
+    if operator == "Exists" and given.get("value"):
+        raise PlacementError(f"{field}.value", given["value"], "leave it out, or use operator Equal")
+    seconds = given.get("tolerationSeconds")
+    if seconds is not None and given.get("effect") != "NoExecute":
+        raise PlacementError(f"{field}.tolerationSeconds", seconds, "it goes with effect NoExecute alone")
+    return {str(name): _whole(value) for name, value in given.items() if value not in (None, "")}
 
 
 def _quantity(field: str, value: object) -> str:
-    text = f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
-    if not _QUANTITY.fullmatch(text):
-        raise InputError(field, value, 'give a Kubernetes quantity, such as "500m", "2" or "1Gi"')
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, bool) or not _QUANTITY.fullmatch(text):
+        raise PlacementError(field, value, 'write a quantity such as "500m", "2" or "4Gi"')
     return text
+
+
+def _whole(value: Any) -> Any:
+    """The same with whole numbers as integers: KFP's structs hold doubles only."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {name: _whole(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_whole(one) for one in value]
+    return value
