@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.protocols.access import Access
 
 _SCHEMES = ("grpc", "grpcs", "http", "https")
+_API_PATH = re.compile(r"^/(v1|v2|api)(/|$)|/(predictions|infer)$|:predict$")
 
 
 @dataclass(frozen=True)
@@ -17,9 +20,12 @@ class Endpoint:
     scheme: str
     host: str
     port: int
+    base_path: str = ""
+    """What an ingress puts before every path, such as `/seldon/models/flowers`; HTTP only."""
+    access: Access = field(default=Access(), repr=False, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.address}"
+        return f"{self.scheme}://{self.address}{self.base_path}"
 
     @property
     def address(self) -> str:
@@ -38,36 +44,40 @@ class Endpoint:
         return "grpc" if self.scheme.startswith("grpc") else "http"
 
 
-def parse_endpoint(text: str, field: str = "endpoint") -> Endpoint:
-    """Parses `scheme://host:port`.
+def parse_endpoint(text: str, field_name: str = "endpoint") -> Endpoint:
+    """Parses `scheme://host:port`, for HTTP with the base path of an ingress behind it.
 
     Args:
         text: The endpoint as the user wrote it.
-        field: Name of the parameter, for the error.
+        field_name: Name of the parameter, for the error.
 
     Raises:
         InputError: The scheme, host or port is missing or unknown.
     """
     example = "write it as grpc://HOST:8500 or http://HOST:8501"
     if "://" not in text:
-        raise InputError(field, text, f"the scheme is missing; {example}")
+        raise InputError(field_name, text, f"the scheme is missing; {example}")
     parts = urlsplit(text)
     if parts.scheme not in _SCHEMES:
-        raise InputError(field, text, f"unknown scheme {parts.scheme!r}; {example}")
+        raise InputError(field_name, text, f"unknown scheme {parts.scheme!r}; {example}")
     if parts.username or parts.password:
         raise InputError(
-            field, f"{parts.scheme}://...", "credentials do not belong in an endpoint; pass a token file"
+            field_name, f"{parts.scheme}://...", "credentials do not belong in an endpoint; pass a token file"
         )
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise InputError(field, text, f"only scheme, host and port belong here; {example}")
+    if parts.query or parts.fragment or (parts.scheme.startswith("grpc") and parts.path.strip("/")):
+        raise InputError(field_name, text, f"only scheme, host and port belong here; {example}")
+    if _API_PATH.search(parts.path):
+        raise InputError(
+            field_name, text, f"leave the API's own path away, it follows from the model's name; {example}"
+        )
     try:
         port = parts.port
     except ValueError:
-        raise InputError(field, text, f"the port is not a number from 1 to 65535; {example}") from None
+        raise InputError(field_name, text, f"the port is not a number from 1 to 65535; {example}") from None
     if not parts.hostname:
-        raise InputError(field, text, f"the host is missing; {example}")
+        raise InputError(field_name, text, f"the host is missing; {example}")
     if port is None:
         port = {"http": 80, "https": 443}.get(parts.scheme)
     if not port:
-        raise InputError(field, text, f"the port is missing; {example}")
-    return Endpoint(parts.scheme, parts.hostname, port)
+        raise InputError(field_name, text, f"the port is missing; {example}")
+    return Endpoint(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from model_load_test.components.errors import InputError
-from model_load_test.components.protocols.tensors import TensorError, dtype_name
-from model_load_test.components.protocols.tf_serving import DataType
+from model_load_test.components.protocols.tensors import TensorError, dtype_name, dtype_number
+from model_load_test.components.protocols.tf_serving import DEFAULT_SIGNATURE_NAME, DataType
 
 INIT_OP_SIGNATURE: Final = "__saved_model_init_op"
 """TensorFlow keeps a model's initialiser among its signatures; nobody calls it."""
+
+
+NAMELESS: Final = ""
+"""The name of the one signature of a model whose API knows no signatures."""
+
+_SPEC: Final = re.compile(r"(\w+)\s*(?:\[(.*)\])?")
 
 
 class SignatureNotFound(InputError):
@@ -33,6 +40,31 @@ class TensorSpec:
         return f"{self.dtype}[{', '.join('?' if size < 0 else str(size) for size in self.shape)}]"
 
 
+def parse_tensor_spec(text: str, field_name: str) -> TensorSpec:
+    """Parses what `TensorSpec` prints: `float32[?, 28, 28]`, `string[?]`, `int64[...]`, `float32[]`.
+
+    Raises:
+        InputError: It is not of that form, or of a dtype that no request can carry.
+    """
+    example = "write it as float32[?, 28, 28], with ? where any size will do"
+    found = _SPEC.fullmatch(text.strip())
+    if not found:
+        raise InputError(field_name, text, example)
+    dtype, sizes = found.group(1), (found.group(2) or "").strip()
+    try:
+        dtype_number(dtype)
+    except TensorError as error:
+        raise InputError(field_name, text, error.remedy) from None
+    if sizes == "...":
+        return TensorSpec(dtype, None)
+    shape = []
+    for size in sizes.split(",") if sizes else ():
+        if size.strip() not in ("?", "-1") and not size.strip().isdecimal():
+            raise InputError(field_name, text, example)
+        shape.append(int(size) if size.strip().isdecimal() else -1)
+    return TensorSpec(dtype, tuple(shape))
+
+
 @dataclass(frozen=True)
 class Signature:
     """One way to call a model."""
@@ -42,6 +74,8 @@ class Signature:
     """TensorFlow's, such as `tensorflow/serving/predict`; it may be empty."""
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+    columns: tuple[str, ...] = ()
+    """Names of the last dimension's entries, where the API has them (Seldon)."""
 
 
 def signatures_from_defs(defs: Mapping[str, Any]) -> dict[str, Signature]:
@@ -60,9 +94,17 @@ def signatures_from_defs(defs: Mapping[str, Any]) -> dict[str, Signature]:
 def find_signature(signatures: Mapping[str, Signature], name: str, model_name: str) -> Signature:
     """The signature `name` of a model.
 
+    Where the API knows no signatures, `serving_default` and no name at all mean the only one.
+
     Raises:
         SignatureNotFound: The model has none of that name; the error names those it has.
     """
+    if NAMELESS in signatures:
+        if name not in (NAMELESS, DEFAULT_SIGNATURE_NAME):
+            raise SignatureNotFound(
+                "signature_name", name, f"the API of model {model_name!r} knows no signatures; leave it empty"
+            )
+        return signatures[NAMELESS]
     if name not in signatures:
         have = ", ".join(known for known in signatures if known != INIT_OP_SIGNATURE) or "none"
         raise SignatureNotFound(

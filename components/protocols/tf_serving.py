@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from model_load_test.components.protocols.protoset import Protoset
 
 PROTOSET_PATH: Final = Path(__file__).with_name("tf_serving.protoset")
 
@@ -26,25 +26,8 @@ REGRESS_METHOD_NAME: Final = "tensorflow/serving/regress"
 DEFAULT_SIGNATURE_NAME: Final = "serving_default"
 
 
-def _descriptor_pool() -> descriptor_pool.DescriptorPool:
-    # A pool of its own: the default one may already hold TensorFlow's copies of the same files.
-    pool = descriptor_pool.DescriptorPool()
-    for file in descriptor_pb2.FileDescriptorSet.FromString(PROTOSET_PATH.read_bytes()).file:
-        pool.Add(file)
-    return pool
-
-
-_POOL: Final = _descriptor_pool()
-
-
-def message_class(full_name: str) -> Any:
-    """The message class `full_name`, such as `tensorflow.serving.PredictRequest`.
-
-    Raises:
-        KeyError: The protoset has no such message.
-    """
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(full_name))
-
+_PROTOSET: Final = Protoset(PROTOSET_PATH)
+message_class: Final = _PROTOSET.message_class
 
 PredictRequest: Final = message_class("tensorflow.serving.PredictRequest")
 PredictResponse: Final = message_class("tensorflow.serving.PredictResponse")
@@ -66,4 +49,4 @@ SignatureDef: Final = message_class("tensorflow.SignatureDef")
 TensorProto: Final = message_class("tensorflow.TensorProto")
 Example: Final = message_class("tensorflow.Example")
 
-DataType: Final = _POOL.FindEnumTypeByName("tensorflow.DataType")
+DataType: Final = _PROTOSET.enum("tensorflow.DataType")

@@ -6,8 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.protocols.client import Api
 from model_load_test.components.serving.embedded.faults import Faults
 from model_load_test.components.serving.embedded.model_config import read_model_config
 from model_load_test.components.serving.embedded.server import (
@@ -39,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model-name", default="default", help="name the model is served by")
     add("--model-base-path", type=Path, help="folder of version folders, each a SavedModel")
     add("--model-config-file", type=Path, help="TF Serving's ModelServerConfig, for several models")
+    add("--api", choices=get_args(Api), default="tf-serving", help="what it speaks; oip is Open Inference v2")
     add("--host", default="127.0.0.1", help="address to listen on")
     add("--port", type=int, default=8500, help="gRPC port; 0 for any that is free")
     add("--rest-api-port", type=int, default=8501, help="REST port; 0 for any that is free")
@@ -52,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     faults.add_argument("--delay-ms", type=float, default=0.0, help="added to every inference request")
     faults.add_argument("--error-rate", type=float, default=0.0, help="share of requests that fail")
     faults.add_argument("--hang-after-requests", type=int, help="answer that many, then none")
+    faults.add_argument("--compute-ms", type=float, default=0.0, help="added to every run of the model")
+    faults.add_argument("--compute-threads", type=int, default=0, help="so many compute, the rest queues")
     faults.add_argument("--fault-seed", type=int, default=0, help="of the choice of failing requests")
     return parser
 
@@ -91,10 +96,18 @@ def _settings(given: argparse.Namespace) -> ServerSettings:
         )
     return ServerSettings(
         models=models,
+        api=given.api,
         host=given.host,
         grpc_port=given.port,
         rest_port=given.rest_api_port,
-        faults=Faults(given.delay_ms, given.error_rate, given.hang_after_requests, given.fault_seed),
+        faults=Faults(
+            given.delay_ms,
+            given.error_rate,
+            given.hang_after_requests,
+            given.fault_seed,
+            given.compute_ms,
+            given.compute_threads,
+        ),
         ready_file=given.ready_file,
         exit_with_parent=given.exit_with_parent,
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.protocols.client import Api
 from model_load_test.components.protocols.endpoint import Endpoint
 
 _STOP_SECONDS: Final = 10.0
@@ -43,6 +44,7 @@ def embedded_server(
     callable_place: str = "",
     versions: str = "latest",
     labels: Mapping[str, int] | None = None,
+    api: Api = "tf-serving",
     host: str = "127.0.0.1",
     port: int = 0,
     rest_api_port: int = 0,
@@ -50,6 +52,8 @@ def embedded_server(
     error_rate: float = 0.0,
     hang_after_requests: int | None = None,
     fault_seed: int = 0,
+    compute_ms: float = 0.0,
+    compute_threads: int = 0,
     start_timeout_seconds: float = 120.0,
 ) -> Iterator[EmbeddedServer]:
     """Runs an embedded server for as long as the block takes.
@@ -61,6 +65,7 @@ def embedded_server(
         callable_place: MODULE:NAME of a NumpyModel, for the numpy backend.
         versions: latest, all, or numbers such as "1,3".
         labels: Versions by label.
+        api: What it speaks: tf-serving, oip (Open Inference v2), or seldon over REST alone.
         host: Address to listen on.
         port: gRPC port; 0 for any that is free.
         rest_api_port: REST port; 0 for any that is free.
@@ -68,6 +73,8 @@ def embedded_server(
         error_rate: Share of inference requests that fail.
         hang_after_requests: Answer that many inference requests, then none.
         fault_seed: Of the choice of failing requests.
+        compute_ms: Added to every run of the model.
+        compute_threads: So many requests compute at once, the others queue; 0 for all.
         start_timeout_seconds: How long loading may take.
 
     Yields:
@@ -82,6 +89,7 @@ def embedded_server(
         "backend": backend,
         "callable": callable_place or None,
         "versions": versions,
+        "api": api,
         "host": host,
         "port": port,
         "rest-api-port": rest_api_port,
@@ -89,6 +97,8 @@ def embedded_server(
         "error-rate": error_rate,
         "hang-after-requests": hang_after_requests,
         "fault-seed": fault_seed,
+        "compute-ms": compute_ms,
+        "compute-threads": compute_threads,
     }
     command = [sys.executable, "-m", __package__, "--exit-with-parent"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]

@@ -18,14 +18,20 @@ import grpc
 from aiohttp import web
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.protocols.client import Api
 from model_load_test.components.protocols.saved_model import version_folders
 from model_load_test.components.serving.embedded.faults import FaultInjector, Faults
 from model_load_test.components.serving.embedded.grpc_service import generic_handlers
 from model_load_test.components.serving.embedded.inference import Inference
 from model_load_test.components.serving.embedded.metrics import Metrics
 from model_load_test.components.serving.embedded.numpy_backend import find_numpy_model, load_numpy_model
+from model_load_test.components.serving.embedded.open_inference_service import (
+    open_inference_application,
+    open_inference_handlers,
+)
 from model_load_test.components.serving.embedded.rest_service import application
 from model_load_test.components.serving.embedded.saved_model_backend import load_saved_model
+from model_load_test.components.serving.embedded.seldon_service import seldon_application
 from model_load_test.components.serving.embedded.servables import LoadedModel, Servables
 
 DEFAULT_CALLABLE: Final = "model_load_test.components.serving.embedded.numpy_backend:digits"
@@ -57,6 +63,8 @@ class ServerSettings:
     """Everything a server process is started with."""
 
     models: tuple[ModelSettings, ...]
+    api: Api = "tf-serving"
+    """The one API it speaks; Seldon's is that of the first model, over REST alone."""
     host: str = "127.0.0.1"
     grpc_port: int = 0
     rest_port: int = 0
@@ -97,7 +105,7 @@ async def _serve(settings: ServerSettings, plan: list[list[_Load]]) -> None:
     for model, loads in zip(settings.models, plan, strict=True):
         servables.expect(model.name, [load.version for load in loads], model.labels)
     inference = Inference(servables, metrics)
-    injector = FaultInjector(settings.faults) if settings.faults else None
+    injector = FaultInjector(settings.faults, metrics, settings.models[0].name) if settings.faults else None
     async with AsyncExitStack() as running:
         grpc_port = await _start_grpc(settings, inference, injector, running)
         rest_port = await _start_rest(settings, inference, injector, running)
@@ -170,7 +178,10 @@ async def _start_grpc(
         )
     )
     running.push_async_callback(server.stop, _GRACE_SECONDS)
-    server.add_generic_rpc_handlers(generic_handlers(inference, injector))
+    if settings.api == "tf-serving":
+        server.add_generic_rpc_handlers(generic_handlers(inference, injector))
+    elif settings.api == "oip":
+        server.add_generic_rpc_handlers(open_inference_handlers(inference, injector))
     try:
         port: int = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.grpc_port}")
     except RuntimeError:
@@ -182,7 +193,8 @@ async def _start_grpc(
 async def _start_rest(
     settings: ServerSettings, inference: Inference, injector: FaultInjector | None, running: AsyncExitStack
 ) -> int:
-    runner = web.AppRunner(application(inference, injector), access_log=None, shutdown_timeout=_GRACE_SECONDS)
+    app = _application(settings, inference, injector)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS)
     running.push_async_callback(runner.cleanup)
     await runner.setup()
     site = web.TCPSite(runner, settings.host, settings.rest_port)
@@ -191,6 +203,16 @@ async def _start_rest(
     except OSError:
         raise _port_taken("rest_api_port", settings.host, settings.rest_port) from None
     return int(runner.addresses[0][1])
+
+
+def _application(
+    settings: ServerSettings, inference: Inference, injector: FaultInjector | None
+) -> web.Application:
+    if settings.api == "oip":
+        return open_inference_application(inference, injector)
+    if settings.api == "seldon":
+        return seldon_application(inference, injector, settings.models[0].name)
+    return application(inference, injector)
 
 
 def _port_taken(field_name: str, host: str, port: int) -> InputError:
