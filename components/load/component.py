@@ -20,6 +20,17 @@ def run_load_test(
     warmup_seconds: float = 2.0,
     timeout_seconds: float = 5.0,
     connections: int = 1,
+    rate_profile: dict[str, object] = {},
+    concurrency: int = 0,
+    http_version: str = "1.1",
+    keep_alive: bool = True,
+    max_connections: int = 0,
+    connection: dict[str, object] = {},
+    allowed_hosts: list[str] = [],
+    max_rate_rps: float = 5000.0,
+    max_requests: int = 2000000,
+    max_seconds: float = 3600.0,
+    max_error_share: float = 0.5,
     seed: int = 0,
     margins: dict[str, float] = {},
     alpha: float = 0.05,
@@ -44,12 +55,29 @@ def run_load_test(
         signature_name: The signature to call.
         mode: duet (both at once), interleaved (in turn, random order), single, or auto: duet when
             there is a baseline endpoint, else single.
-        rate_rps: Offered requests per second and arm.
+        rate_rps: Offered requests per second and arm, as long as neither a profile nor a
+            concurrency takes its place.
         block_seconds: Length of the blocks that are compared; 0 for one second or 200 requests.
         looks: Numbers of pairs of blocks after which the run may stop.
         warmup_seconds: Load before the first block.
         timeout_seconds: After which a request has failed.
         connections: gRPC connections per arm.
+        rate_profile: A rate that varies, such as {"shape": "ramp", "from_rps": 50, "to_rps": 400,
+            "seconds": 60}; shapes are step, ramp, sine and replay (of a file of timestamps). Both arms
+            of a pair get the same stretch of it, and every look comes after whole passes.
+        concurrency: Above 0 a closed loop: so many requests at once, each waiting for its answer.
+            For questions about simultaneous clients; its latencies hide waiting.
+        http_version: 1.1 or 2, for HTTP.
+        keep_alive: Whether HTTP connections are used again.
+        max_connections: Most HTTP connections per arm; 0 for as many as requests are in flight.
+        connection: How to reach the servers, by files that are mounted into the task: ca_file (or
+            "system"), certificate_file, key_file, token_file, header_files; and server_name, host.
+        allowed_hosts: Hosts that may be loaded beside those of the cluster and this machine: names,
+            *.SUFFIX, addresses or networks.
+        max_rate_rps: Ceiling of the offered rate per arm.
+        max_requests: Most requests of the whole run.
+        max_seconds: Longest duration of the whole run.
+        max_error_share: The run ends when more of an arm's requests fail for five seconds.
         seed: Of the random orders.
         margins: Allowed excess per metric, such as {"p95": 0.10}; the gate's defaults for the rest.
         alpha: One-sided error rate of the gate.
@@ -78,6 +106,13 @@ def run_load_test(
     from model_load_test.components.parameters import whole_numbers
     from model_load_test.components.results.table import write_results
 
+    limits = {
+        "allowed_hosts": allowed_hosts,
+        "max_rate_rps": max_rate_rps,
+        "max_requests": max_requests,
+        "max_seconds": max_seconds,
+        "max_error_share": max_error_share,
+    }
     demands = {"margins": margins, "alpha": alpha, "objectives": objectives}
     with tempfile.TemporaryDirectory(prefix="load-test-") as work_path:
         test = prepare(
@@ -94,9 +129,16 @@ def run_load_test(
                 "warmup_seconds": warmup_seconds,
                 "timeout_seconds": timeout_seconds,
                 "connections": connections,
+                "rate_profile": rate_profile,
+                "concurrency": concurrency,
+                "http_version": http_version,
+                "keep_alive": keep_alive,
+                "max_connections": max_connections,
                 "seed": seed,
             },
             work_path=Path(work_path),
+            connection=connection,
+            limits=limits,
         )
         load_spec = msgspec.to_builtins(test.spec)
         generator = find_generator(test.spec.tool)

@@ -1,20 +1,22 @@
-"""The load generators: where they are, and the command line that offers a constant open-loop rate."""
+"""The load generators: where they are, and the command line of one load at a constant rate."""
 
 from __future__ import annotations
 
-import base64
-import json
 import math
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.load.connection import (
+    ConnectionOptions,
+    ghz_connection_flags,
+    vegeta_connection_flags,
+)
 from model_load_test.components.load.spec import LoadSpec, Tool
 from model_load_test.components.protocols.endpoint import Endpoint
 
@@ -39,20 +41,24 @@ class Generator:
 
 @dataclass(frozen=True)
 class Attack:
-    """One constant-rate, open-loop load of one server."""
+    """One load of one server: open loop at a constant rate, or closed as the spec says."""
 
     endpoint: Endpoint
     rate_rps: float
+    """Not used in a closed loop."""
     source: Path
     """For ghz the payload's folder; for vegeta the target file of this endpoint."""
     load_seconds: float
     """How long requests are sent."""
     report: Path
     """Where the tool's own report is to be written."""
+    connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+    metadata_file: Path | None = None
+    """Where ghz finds what to send along with each request; vegeta has it in its target file."""
 
     @property
     def requests(self) -> int:
-        """How many requests that are."""
+        """How many requests an open loop sends."""
         return max(1, math.ceil(self.rate_rps * self.load_seconds))
 
 
@@ -97,39 +103,47 @@ def attack_command(generator: Generator, spec: LoadSpec, attack: Attack) -> Gene
 
 
 def _ghz_command(generator: Generator, spec: LoadSpec, attack: Attack) -> GeneratorCommand:
-    # --async is ghz's only open loop, and a total instead of a duration leaves nothing to cut off
-    # at the end: the run ends when the last answer, or its timeout, is in.
     command = (
         generator.executable,
         f"--protoset={attack.source / 'tf_serving.protoset'}",
         f"--call={_PREDICT}",
         f"--binary-file={attack.source / 'requests.bin'}",
-        "--async",
-        "--concurrency=1",
-        f"--rps={attack.rate_rps:.0f}",
-        f"--total={attack.requests}",
-        f"--connections={spec.connections}",
+        *_ghz_load(spec, attack),
+        *ghz_connection_flags(attack.connection, spec, attack.endpoint, attack.metadata_file),
         f"--timeout={spec.timeout_seconds}s",
         "--connect-timeout=5s",
         "--duration-stop=wait",
         "--format=json",
         f"--output={attack.report}",
-        *(() if attack.endpoint.secure else ("--insecure",)),
         attack.endpoint.address,
     )
     return GeneratorCommand(command, attack.report)
 
 
+def _ghz_load(spec: LoadSpec, attack: Attack) -> tuple[str, ...]:
+    if spec.concurrency:
+        return (f"--concurrency={spec.concurrency}", f"--duration={attack.load_seconds}s")
+    # --async is ghz's only open loop, and a total instead of a duration leaves nothing to cut off
+    # at the end: the run ends when the last answer, or its timeout, is in. It wants as many workers
+    # as connections, though in an open loop they wait for nothing.
+    return (
+        "--async",
+        f"--concurrency={spec.connections}",
+        f"--rps={attack.rate_rps:.0f}",
+        f"--total={attack.requests}",
+    )
+
+
 def _vegeta_command(generator: Generator, spec: LoadSpec, attack: Attack) -> GeneratorCommand:
     gob = attack.report.with_suffix(".gob")
-    hits, period_seconds = _whole_rate(attack.rate_rps)
     command = (
         generator.executable,
         "attack",
         f"-name={attack.report.stem}",
         "-format=json",
         f"-targets={attack.source}",
-        f"-rate={hits}/{period_seconds}s",
+        *_vegeta_load(spec, attack),
+        *vegeta_connection_flags(attack.connection, spec, attack.endpoint),
         f"-duration={attack.load_seconds}s",
         f"-timeout={spec.timeout_seconds}s",
         "-redirects=-1",
@@ -139,15 +153,14 @@ def _vegeta_command(generator: Generator, spec: LoadSpec, attack: Attack) -> Gen
     return GeneratorCommand(command, attack.report, decode)
 
 
+def _vegeta_load(spec: LoadSpec, attack: Attack) -> tuple[str, ...]:
+    if spec.concurrency:
+        return ("-rate=0", f"-workers={spec.concurrency}", f"-max-workers={spec.concurrency}")
+    hits, period_seconds = _whole_rate(attack.rate_rps)
+    return (f"-rate={hits}/{period_seconds}s",)
+
+
 def _whole_rate(rate_rps: float) -> tuple[int, int]:
     """`rate_rps` as vegeta wants it: whole requests in whole seconds."""
     whole = Fraction(rate_rps).limit_denominator(1000)
     return whole.numerator, whole.denominator
-
-
-def write_targets(path: Path, url: str, bodies: Sequence[bytes]) -> None:
-    """Writes vegeta's JSON target file: each body as one POST to `url`."""
-    target = {"method": "POST", "url": url, "header": {"Content-Type": ["application/json"]}}
-    with path.open("w") as file:
-        for body in bodies:
-            file.write(json.dumps({**target, "body": base64.b64encode(body).decode()}) + "\n")

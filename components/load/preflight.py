@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from model_load_test.components.load.connection import (
+    ConnectionOptions,
+    parse_connection_options,
+    refuse_unfit,
+)
 from model_load_test.components.load.generators import find_generator
 from model_load_test.components.load.run import LoadTest
+from model_load_test.components.load.safety import Limits, parse_limits, refuse_load, refuse_target
 from model_load_test.components.load.schedule import Arm
 from model_load_test.components.load.spec import LoadSpec, LoadSpecError, parse_load_spec
 from model_load_test.components.payload.manifest import PayloadManifest, read_manifest
@@ -31,6 +38,8 @@ def prepare(
     mode: str,
     spec_values: Mapping[str, Any],
     work_path: Path,
+    connection: Mapping[str, Any] | None = None,
+    limits: Mapping[str, Any] | None = None,
 ) -> LoadTest:
     """Parses and checks everything a load test needs; sends no load.
 
@@ -43,12 +52,16 @@ def prepare(
         mode: A mode of the load spec, or `auto`: duet with a baseline, else single.
         spec_values: The other fields of the load spec.
         work_path: Scratch folder for the run.
+        connection: Certificates and tokens as files, as `parse_connection_options` takes them.
+        limits: Where the load may go and how far, as `parse_limits` takes them.
 
     Raises:
         InputError: Something is missing, out of range or does not fit together; the error names
             the field, the value and the remedy.
     """
-    endpoints = _endpoints(candidate_endpoint, baseline_endpoint)
+    allowed = parse_limits(limits or {})
+    options = parse_connection_options(connection or {})
+    endpoints = _endpoints(candidate_endpoint, baseline_endpoint, options, allowed)
     manifest = read_manifest(payload_path)
     protocol = endpoints["candidate"].protocol
     spec = parse_load_spec(
@@ -56,9 +69,11 @@ def prepare(
             **spec_values,
             "protocol": protocol,
             "mode": _mode(mode, endpoints),
+            "encrypted": endpoints["candidate"].secure,
             "payload_hash": manifest.hash,
         }
     )
+    refuse_load(spec, allowed)
     _refuse_other_payload(spec, manifest, model_name, signature_name)
     find_generator(spec.tool)
     loaded = {
@@ -71,23 +86,32 @@ def prepare(
         payload_path=payload_path,
         work_path=work_path,
         server_kind=_server_kind(loaded, model_name),
+        connection=options,
+        limits=allowed,
     )
 
 
-def _endpoints(candidate: str, baseline: str) -> dict[Arm, Endpoint]:
+def _endpoints(
+    candidate: str, baseline: str, options: ConnectionOptions, limits: Limits
+) -> dict[Arm, Endpoint]:
     endpoints: dict[Arm, Endpoint] = {"candidate": parse_endpoint(candidate, "candidate_endpoint")}
-    if not baseline:
-        return endpoints
-    endpoints["baseline"] = parse_endpoint(baseline, "baseline_endpoint")
-    if endpoints["baseline"] == endpoints["candidate"]:
-        raise LoadSpecError(
-            "baseline_endpoint", baseline, "this is the candidate's endpoint; name the other server"
-        )
-    if endpoints["baseline"].protocol != endpoints["candidate"].protocol:
-        raise LoadSpecError(
-            "baseline_endpoint", baseline, f"use the candidate's protocol, {endpoints['candidate'].protocol}"
-        )
-    return endpoints
+    if baseline:
+        endpoints["baseline"] = parse_endpoint(baseline, "baseline_endpoint")
+        if endpoints["baseline"] == endpoints["candidate"]:
+            raise LoadSpecError(
+                "baseline_endpoint", baseline, "this is the candidate's endpoint; name the other server"
+            )
+        if endpoints["baseline"].scheme != endpoints["candidate"].scheme:
+            raise LoadSpecError(
+                "baseline_endpoint",
+                baseline,
+                f"use the candidate's protocol, {endpoints['candidate'].scheme}: encryption costs time too",
+            )
+    for arm, endpoint in endpoints.items():
+        refuse_target(endpoint, limits, f"{arm}_endpoint")
+        refuse_unfit(options, endpoint, f"{arm}_endpoint")
+    access = options.access()
+    return {arm: replace(endpoint, access=access) for arm, endpoint in endpoints.items()}
 
 
 def _mode(mode: str, endpoints: Mapping[Arm, Endpoint]) -> str:

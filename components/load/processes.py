@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,10 @@ from model_load_test.components.load.schedule import Arm
 
 _POLL_SECONDS: Final = 0.02
 _REPORT_GRACE_SECONDS: Final = 3.0
-"""An interrupted generator writes its report on SIGINT; this long it may take."""
+"""An interrupted generator sends nothing more and writes its report; this long that may take."""
+_TICK_SECONDS: Final = 0.5
+_PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "ftp_proxy"})
+"""A proxy from the environment would stand between the generator and the server it is to measure."""
 _SHOWN_CHARACTERS: Final = 300
 
 
@@ -42,13 +46,23 @@ class Interruption:
         self.reason = self.reason or reason
         self._event.set()
 
+    def wait(self, seconds: float) -> None:
+        """Waits so long, or until the stop is asked for."""
+        self._event.wait(seconds)
+
     def is_set(self) -> bool:
         """Whether a stop was asked for."""
         return self._event.is_set()
 
 
 def run_generators(
-    commands: Mapping[Arm, GeneratorCommand], deadline_seconds: float, interruption: Interruption
+    commands: Mapping[Arm, GeneratorCommand],
+    deadline_seconds: float,
+    interruption: Interruption,
+    *,
+    answer_seconds: float = 0.0,
+    secrets: Sequence[str] = (),
+    tick: Callable[[], None] = lambda: None,
 ) -> list[GeneratorEnd]:
     """Runs one generator an arm at the same time and waits for all.
 
@@ -56,20 +70,33 @@ def run_generators(
         commands: In the order in which they are started.
         deadline_seconds: After which a generator still running is interrupted, then killed.
         interruption: Checked all the while.
+        answer_seconds: How long an interrupted generator may wait for the answers to what it has
+            sent, before it writes its report: the requests' timeout.
+        secrets: Texts that are cut out of what a generator says.
+        tick: Called twice a second.
     """
     running: list[_Running] = []
+    watch = _Watch(time.monotonic() + deadline_seconds, interruption, answer_seconds, tick)
     try:
         for arm, command in commands.items():
             running.append(_start(arm, command))
-        troubles = _wait(
-            [generator.process for generator in running], time.monotonic() + deadline_seconds, interruption
-        )
+        troubles = _wait([generator.process for generator in running], watch)
     finally:
         for generator in running:
             if generator.process.poll() is None:
                 generator.process.kill()
                 generator.process.wait()
-    return [_end_of(generator, trouble) for generator, trouble in zip(running, troubles, strict=True)]
+    return [
+        _end_of(generator, trouble, secrets) for generator, trouble in zip(running, troubles, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Watch:
+    deadline: float
+    interruption: Interruption
+    answer_seconds: float
+    tick: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -82,28 +109,37 @@ class _Running:
 
 def _start(arm: Arm, command: GeneratorCommand) -> _Running:
     log = command.report_path.with_suffix(".log")
+    environment = {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
     with log.open("wb") as log_file:
-        process = subprocess.Popen(command.attack, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file)
+        process = subprocess.Popen(
+            command.attack, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, env=environment
+        )
     return _Running(arm, command, process, log)
 
 
-def _wait(processes: list[subprocess.Popen[bytes]], deadline: float, interruption: Interruption) -> list[str]:
+def _wait(processes: list[subprocess.Popen[bytes]], watch: _Watch) -> list[str]:
     """Waits for all processes; says of each why it was stopped, empty when it was not."""
     troubles = [""] * len(processes)
+    next_tick = time.monotonic() + _TICK_SECONDS
     while any(process.poll() is None for process in processes):
-        late = time.monotonic() > deadline
-        if late or interruption.is_set():
+        now = time.monotonic()
+        late = now > watch.deadline
+        if late or watch.interruption.is_set():
             why = (
                 "it hung and was stopped at its deadline"
                 if late
-                else f"it was stopped: {interruption.reason}"
+                else f"it was stopped: {watch.interruption.reason}"
             )
             for index, process in enumerate(processes):
                 if process.poll() is None:
                     troubles[index] = why
                     process.send_signal(signal.SIGINT)
-            _wait_until(processes, time.monotonic() + _REPORT_GRACE_SECONDS)
+            grace_seconds = _REPORT_GRACE_SECONDS + (0.0 if late else watch.answer_seconds)
+            _wait_until(processes, time.monotonic() + grace_seconds)
             break
+        if now >= next_tick:
+            watch.tick()
+            next_tick = now + _TICK_SECONDS
         time.sleep(_POLL_SECONDS)
     return troubles
 
@@ -117,14 +153,14 @@ def _wait_until(processes: list[subprocess.Popen[bytes]], deadline: float) -> No
             process.wait()
 
 
-def _end_of(generator: _Running, trouble: str) -> GeneratorEnd:
+def _end_of(generator: _Running, trouble: str, secrets: Sequence[str]) -> GeneratorEnd:
     command, returncode = generator.command, generator.process.returncode
     if not trouble and returncode != 0:
-        said = generator.log.read_text(errors="replace").strip()[-_SHOWN_CHARACTERS:]
+        said = _without(secrets, generator.log.read_text(errors="replace").strip())[-_SHOWN_CHARACTERS:]
         trouble = f"it ended with exit code {returncode} and said: {said or 'nothing'}"
     if command.decode:
         # decoded even after trouble: an interrupted generator has rows worth keeping
-        decoding_trouble = _decode(command)
+        decoding_trouble = _without(secrets, _decode(command))
         trouble = trouble or decoding_trouble
     if not trouble and not command.report_path.exists():
         trouble = "it left no report"
@@ -138,3 +174,9 @@ def _decode(command: GeneratorCommand) -> str:
         if decoded.returncode == 0
         else f"its results could not be decoded: {decoded.stderr[-_SHOWN_CHARACTERS:]}"
     )
+
+
+def _without(secrets: Sequence[str], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "<secret>")
+    return text

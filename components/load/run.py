@@ -6,42 +6,59 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from model_load_test.components.load.blocks import assign_block, with_schedule
+from model_load_test.components.load.connection import (
+    ConnectionOptions,
+    write_ghz_metadata,
+    write_vegeta_targets,
+)
 from model_load_test.components.load.generators import (
     Attack,
     Generator,
     GeneratorCommand,
     attack_command,
     find_generator,
-    write_targets,
 )
 from model_load_test.components.load.host import CpuWatch, host_facts
 from model_load_test.components.load.processes import GeneratorEnd, Interruption, run_generators
 from model_load_test.components.load.progress import (
-    BLOCKS_PER_LINE,
     Progress,
+    ProgressUpdate,
+    Standing,
     print_progress,
-    progress_line,
 )
+from model_load_test.components.load.safety import Budget, CircuitBreaker, Limits
 from model_load_test.components.load.schedule import Arm, Segment, segments_of_block, warmup_segment
 from model_load_test.components.load.spec import LoadSpec
 from model_load_test.components.payload.manifest import PayloadManifest, read_bodies, read_manifest
 from model_load_test.components.protocols.endpoint import Endpoint
-from model_load_test.components.results.checks import Check
+from model_load_test.components.results.checks import Check, Consequence
 from model_load_test.components.results.errors import ResultsError
 from model_load_test.components.results.readers import read_report
 from model_load_test.components.results.table import SCHEMA, RunMetadata
 
 GENERATOR_GRACE_SECONDS: Final = 10.0
 """Beyond load and timeout: start, connection and writing the report."""
+
+_LONGEST_ANSWER_SECONDS: Final = 20.0
+"""An interrupted run waits no longer for the answers it is owed: a pod has 30 s to end."""
+_PAUSE_POLL_SECONDS: Final = 0.1
+_GHZ_METADATA_NAME: Final = "metadata.json"
+_OWNER_ONLY: Final = 0o700
+_CLOSED_LOOP: Final = (
+    "The load was a closed loop: each of the simultaneous requests waits for its answer before the next is "
+    "sent. A slow answer slows the load, so the latencies hide waiting that an open loop shows; do not "
+    "compare them with those of an open loop."
+)
 
 
 class StopDecision(NamedTuple):
@@ -68,6 +85,8 @@ class LoadTest:
     """Scratch folder for target files and the generators' own reports."""
     server_kind: str = ""
     """What the servers say they are, where they say it: `embedded`."""
+    connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+    limits: Limits = field(default_factory=Limits)
 
 
 def run_load_test(
@@ -77,12 +96,13 @@ def run_load_test(
 
     Loads segment by segment; after each planned look asks `stop_rule`, given all rows so far,
     whether the measurement is decided. SIGTERM and SIGINT stop the generators, keep the rows they
-    have and add an INVALID check, as does a generator that dies or hangs.
+    have and add an INVALID check, as do a generator that dies or hangs and a server that collapses.
+    A budget that is used up ends the run before the next segment, with a WARNING.
 
     Args:
         test: What to load and with what.
         stop_rule: Asked after each look.
-        progress: Receives one line of text per segment and look.
+        progress: Receives what is to be shown, live and lasting.
 
     Returns:
         The rows in the shape of `results.table.SCHEMA`, warm-up included as block -1, and the
@@ -92,16 +112,17 @@ def run_load_test(
         GeneratorMissing: The generator is not installed.
     """
     generator = find_generator(test.spec.tool)
-    test.work_path.mkdir(parents=True, exist_ok=True)
-    runner = SegmentRunner(test, generator, request_sources(test))
     spec = test.spec
     cpu = CpuWatch()
     started_at_ns = time.time_ns()
-    progress(
-        f"load test: {spec.mode}, {spec.rate_rps:g} requests/s per arm, {generator.tool} {generator.version}"
-    )
-    with interruptible(runner.interruption):
-        measure(runner, spec, stop_rule, progress)
+    progress(ProgressUpdate(f"load test: {_load_in_words(spec)}, {generator.tool} {generator.version}"))
+    try:
+        runner = SegmentRunner(test, generator, request_sources(test))
+        with interruptible(runner.interruption):
+            measure(runner, spec, stop_rule, progress, test.limits)
+            runner.note_interruption()
+    finally:
+        remove_request_files(test)
     metadata = RunMetadata(
         load_spec=msgspec.to_builtins(spec),
         payload=payload_facts(read_manifest(test.payload_path)),
@@ -117,8 +138,19 @@ def run_load_test(
     return runner.table(), metadata
 
 
+def _load_in_words(spec: LoadSpec) -> str:
+    if spec.concurrency:
+        return f"{spec.mode}, closed loop of {spec.concurrency} requests at once per arm"
+    return f"{spec.mode}, {spec.rate_profile or f'{spec.rate_rps:g} requests/s'} per arm"
+
+
 class Runner(Protocol):
     """What `measure` asks to run a segment: the generators of this machine, or those of a Job's pods."""
+
+    checks: list[Check]
+    """What was found; `measure` adds to it."""
+    tick: Callable[[], None]
+    """To be called now and then while a segment runs; `measure` sets it."""
 
     @property
     def healthy(self) -> bool:
@@ -128,31 +160,89 @@ class Runner(Protocol):
         """All rows so far."""
 
     def run(self, segment: Segment) -> None:
-        """Runs one segment and keeps its rows."""
+        """Runs one segment, which has an arm at least, and keeps its rows."""
 
 
-def measure(runner: Runner, spec: LoadSpec, stop_rule: StopRule, progress: Progress) -> None:
-    """Warms up, then measures pair by pair until the stop rule or the last look ends it."""
-    if spec.warmup_seconds:
-        progress(f"warm-up, {spec.warmup_seconds:g} s")
-        runner.run(warmup_segment(spec))
+def measure(
+    runner: Runner,
+    spec: LoadSpec,
+    stop_rule: StopRule,
+    progress: Progress,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> None:
+    """Warms up, then measures pair by pair until the stop rule, a limit or the last look ends it."""
+    if spec.concurrency:
+        runner.checks.append(Check(code="closed-loop", detail=_CLOSED_LOOP, consequence="WARNING"))
+    overseer = _Overseer(runner, spec, progress, limits)
+    if spec.warmup_seconds and not overseer.load(warmup_segment(spec), look=0):
+        return
     first_block = 0
-    for number, look in enumerate(spec.looks, start=1):
-        progress(f"look {number} of {len(spec.looks)}: up to pair {look}")
+    for number, look in enumerate(spec.looks):
         for block in range(first_block, look):
             for segment in segments_of_block(spec, block):
-                if not runner.healthy:
+                if not overseer.load(segment, look=number):
                     return
-                runner.run(segment)
-            if (block + 1) % BLOCKS_PER_LINE == 0 or block + 1 == look:
-                progress(progress_line(runner.table(), block, spec))
-        if not runner.healthy:
-            return
+            overseer.show_pair()
         decision = stop_rule(runner.table())
-        progress(f"after {look} pairs: {decision.text}")
+        progress(ProgressUpdate(f"after {look} pairs: {decision.text}"))
         if decision.stop:
             return
         first_block = look
+
+
+class _Overseer:
+    """Has segments run one after the other, shows the standing and watches the limits."""
+
+    def __init__(self, runner: Runner, spec: LoadSpec, progress: Progress, limits: Limits) -> None:
+        self._runner = runner
+        self._spec = spec
+        self._progress = progress
+        self._standing = Standing(spec)
+        self._budget = Budget(limits)
+        self._breaker = CircuitBreaker(limits)
+        runner.tick = self._show
+
+    def load(self, segment: Segment, look: int) -> bool:
+        """Runs a segment, or waits through a pause; says whether the run may go on."""
+        if not self._runner.healthy:
+            return False
+        lacking = self._budget.lacks(self._spec, segment)
+        if lacking:
+            self._find("budget-spent", f"The run ended early: {lacking}.", "WARNING")
+            return False
+        self._standing.begin(segment, look)
+        self._show()
+        if segment.arms:
+            self._runner.run(segment)
+            self._take(self._runner.table().slice(self._budget.sent), segment)
+        else:
+            self._pause(segment.block_seconds)
+        return self._runner.healthy
+
+    def show_pair(self) -> None:
+        """Shows the standing after the last segment of a pair."""
+        self._progress(self._standing.update(pair_done=True))
+
+    def _show(self) -> None:
+        self._progress(self._standing.update())
+
+    def _take(self, rows: pa.Table, segment: Segment) -> None:
+        self._budget.sent += rows.num_rows
+        self._standing.add(rows)
+        for arm in segment.arms:
+            own = rows.filter(pc.field("arm") == arm)
+            failed = own.num_rows - (pc.sum(own["ok"]).as_py() or 0)
+            collapse = self._breaker.add(arm, segment.load_seconds, own.num_rows, failed)
+            if collapse:
+                self._find("circuit-breaker", f"The run was ended: {collapse}.", "INVALID")
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self._runner.healthy and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _PAUSE_POLL_SECONDS))
+
+    def _find(self, code: str, detail: str, consequence: Consequence) -> None:
+        self._runner.checks.append(Check(code=code, detail=detail, consequence=consequence))
 
 
 def payload_facts(manifest: PayloadManifest) -> dict[str, Any]:
@@ -168,16 +258,30 @@ def payload_facts(manifest: PayloadManifest) -> dict[str, Any]:
 
 
 def request_sources(test: LoadTest) -> dict[Arm, Path]:
-    """What each arm's generator reads its requests from."""
+    """Writes what each arm's generator reads its requests from, and for ghz what it sends along.
+
+    The files may hold secrets: they are their owner's alone, and `remove_request_files` ends them.
+    """
+    test.work_path.mkdir(parents=True, exist_ok=True)
+    test.work_path.chmod(_OWNER_ONLY)
     if test.spec.tool == "ghz":
+        write_ghz_metadata(test.work_path / _GHZ_METADATA_NAME, test.connection)
         return dict.fromkeys(test.endpoints, test.payload_path)
-    manifest = read_manifest(test.payload_path)
-    sources: dict[Arm, Path] = {}
-    bodies = read_bodies(test.payload_path)
+    manifest, bodies = read_manifest(test.payload_path), read_bodies(test.payload_path)
+    sources = {arm: _targets_path(test, arm) for arm in test.endpoints}
     for arm, endpoint in test.endpoints.items():
-        sources[arm] = test.work_path / f"targets-{arm}.jsonl"
-        write_targets(sources[arm], f"{endpoint}{manifest.path}", bodies)
+        write_vegeta_targets(sources[arm], endpoint, manifest.path, bodies, test.connection)
     return sources
+
+
+def remove_request_files(test: LoadTest) -> None:
+    """Removes what `request_sources` wrote."""
+    for path in (test.work_path / _GHZ_METADATA_NAME, *(_targets_path(test, arm) for arm in test.endpoints)):
+        path.unlink(missing_ok=True)
+
+
+def _targets_path(test: LoadTest, arm: Arm) -> Path:
+    return test.work_path / f"targets-{arm}.jsonl"
 
 
 class SegmentRunner:
@@ -188,16 +292,27 @@ class SegmentRunner:
         self.checks: list[Check] = []
         self.commands: dict[str, None] = {}
         self.cut_off = 0
+        self.tick: Callable[[], None] = lambda: None
         self._test = test
         self._generator = generator
         self._sources = sources
+        self._secrets = test.connection.secrets()
         self._segments = 0
         self._tables: list[pa.Table] = []
 
     @property
     def healthy(self) -> bool:
         """Whether it makes sense to go on."""
-        return not any(check.consequence == "INVALID" for check in self.checks)
+        return not self.interruption.is_set() and not self._is_invalid
+
+    @property
+    def _is_invalid(self) -> bool:
+        return any(check.consequence == "INVALID" for check in self.checks)
+
+    def note_interruption(self) -> None:
+        """Says so where the run was stopped while no generator was running that could tell."""
+        if self.interruption.is_set() and not self._is_invalid:
+            self._find("generator-stopped", f"The load was stopped: {self.interruption.reason}.")
 
     def table(self) -> pa.Table:
         """All rows so far."""
@@ -215,18 +330,20 @@ class SegmentRunner:
             gate: Given the commands to start, returns those to start instead of them, which wait
                 for a sign before they send.
         """
-        spec = self._test.spec
-        seconds = segment.load_seconds
+        test, spec = self._test, self._test.spec
+        metadata_file = test.work_path / _GHZ_METADATA_NAME
         commands = {
             arm: attack_command(
                 self._generator,
                 spec,
                 Attack(
-                    endpoint=self._test.endpoints[arm],
+                    endpoint=test.endpoints[arm],
                     rate_rps=segment.rate_rps(spec, arm),
                     source=self._sources[arm],
-                    load_seconds=seconds,
-                    report=self._test.work_path / f"{arm}-{self._segments:04d}.json",
+                    load_seconds=segment.load_seconds,
+                    report=test.work_path / f"{arm}-{self._segments:04d}.json",
+                    connection=test.connection,
+                    metadata_file=metadata_file if metadata_file.exists() else None,
                 ),
             )
             for arm in segment.arms
@@ -234,8 +351,14 @@ class SegmentRunner:
         for command in commands.values():
             self.commands.setdefault(" ".join(_without_paths(command.attack)))
         self._segments += 1
-        deadline_seconds = seconds + spec.timeout_seconds + GENERATOR_GRACE_SECONDS
-        ends = run_generators(gate(commands) if gate else commands, deadline_seconds, self.interruption)
+        ends = run_generators(
+            gate(commands) if gate else commands,
+            segment.load_seconds + spec.timeout_seconds + GENERATOR_GRACE_SECONDS,
+            self.interruption,
+            answer_seconds=min(spec.timeout_seconds, _LONGEST_ANSWER_SECONDS),
+            secrets=self._secrets,
+            tick=self.tick,
+        )
         return {end.arm: self._rows_of(end, segment.rate_rps(spec, end.arm)) for end in ends}
 
     def _rows_of(self, end: GeneratorEnd, rate_rps: float) -> pa.Table:
@@ -244,9 +367,9 @@ class SegmentRunner:
                 "generator-stopped",
                 f"The {self._generator.tool} of the {end.arm} did not finish: {end.trouble}.",
             )
-        if not end.report.exists():
-            return _no_rows()
         try:
+            if not end.report.exists():
+                return _no_rows()
             report = read_report(end.report)
         except ResultsError as error:
             self._find(
@@ -255,9 +378,10 @@ class SegmentRunner:
             )
             return _no_rows()
         finally:
-            end.report.unlink()
+            for suffix in (".json", ".gob", ".log"):
+                end.report.with_suffix(suffix).unlink(missing_ok=True)
         self.cut_off += report.cut_off
-        if self._generator.tool == "vegeta":
+        if self._generator.tool == "vegeta" and not self._test.spec.concurrency:
             return with_schedule(report.rows, rate_rps)
         return report.rows
 

@@ -27,7 +27,10 @@ LEAST_RATE_TO_DETUNE_RPS = 50.0
 
 @dataclass(frozen=True)
 class Segment:
-    """One start of the generators: `arms` are loaded at once for one block, or to warm up."""
+    """One start of the generators: `arms` are loaded at once for one block, or to warm up.
+
+    Without arms it is a pause: a stretch of a rate profile in which nothing is sent.
+    """
 
     arms: tuple[Arm, ...]
     block: int
@@ -42,8 +45,9 @@ class Segment:
         return self.lead_seconds + self.block_seconds + TAIL_SECONDS
 
     def rate_rps(self, spec: LoadSpec, arm: Arm) -> float:
-        """The rate offered to `arm`."""
-        return spec.rate_rps + (math.ceil(1 / spec.block_seconds) if arm == self.detuned_arm else 0)
+        """The rate offered to `arm`; 0 in a closed loop."""
+        detuned_rps = math.ceil(1 / spec.block_seconds) if arm == self.detuned_arm else 0
+        return spec.rate_of_block(self.block) + detuned_rps
 
 
 def segments_of_block(spec: LoadSpec, block: int) -> tuple[Segment, ...]:
@@ -61,7 +65,11 @@ def segments_of_block(spec: LoadSpec, block: int) -> tuple[Segment, ...]:
 
     Interleaved load draws the order within each pair from the seed, so that neither drift nor the
     habit of going first can favour an arm.
+
+    A rate that varies is constant within a pair and the same for both of its arms.
     """
+    if not spec.concurrency and not spec.rate_of_block(block):
+        return (Segment((), block, spec.block_seconds),)
     order = order_of_arms(spec.seed, block)
     if spec.mode == "single":
         return (Segment(("candidate",), block, spec.block_seconds),)
@@ -83,6 +91,6 @@ def order_of_arms(seed: int, block: int) -> tuple[Arm, Arm]:
 
 
 def _detuned_arm(spec: LoadSpec, block: int) -> Arm | None:
-    if spec.rate_rps < LEAST_RATE_TO_DETUNE_RPS:
+    if spec.rate_of_block(block) < LEAST_RATE_TO_DETUNE_RPS:
         return None
     return "candidate" if (block + spec.seed) % 2 else "baseline"

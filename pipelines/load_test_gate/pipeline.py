@@ -15,6 +15,10 @@ from model_load_test.components import (
 )
 
 
+CONNECTION_SECRET_PATH = "/var/run/secrets/model-load-test"
+"""Where the tasks that speak to the servers find what lets them in."""
+
+
 class GateOutputs(NamedTuple):
     """What a pipeline that embeds the gate can use."""
 
@@ -35,6 +39,18 @@ def load_test_gate(
     warmup_seconds: float = 2.0,
     timeout_seconds: float = 5.0,
     connections: int = 1,
+    rate_profile: dict[str, object] = {},
+    concurrency: int = 0,
+    http_version: str = "1.1",
+    keep_alive: bool = True,
+    max_connections: int = 0,
+    connection: dict[str, object] = {},
+    connection_files: str = "model-load-test-connection",
+    allowed_hosts: list[str] = [],
+    max_rate_rps: float = 5000.0,
+    max_requests: int = 2000000,
+    max_seconds: float = 3600.0,
+    max_error_share: float = 0.5,
     payload_requests: int = 1000,
     batch_sizes: list[int] = [1, 2, 4],
     seed: int = 0,
@@ -68,6 +84,24 @@ def load_test_gate(
         warmup_seconds: Load before the first block.
         timeout_seconds: After which a request has failed.
         connections: gRPC connections per arm.
+        rate_profile: A rate that varies, such as {"shape": "ramp", "from_rps": 50, "to_rps": 400,
+            "seconds": 60}; shapes are step, ramp, sine and replay (of a file of timestamps). It takes
+            the place of rate_rps.
+        concurrency: Above 0 a closed loop: so many requests at once, each waiting for its answer.
+        http_version: 1.1 or 2, for HTTP.
+        keep_alive: Whether HTTP connections are used again.
+        max_connections: Most HTTP connections per arm; 0 for as many as requests are in flight.
+        connection: How to reach the servers, by files: ca_file (or "system"), certificate_file,
+            key_file, token_file, header_files; and server_name, host. The keys of the secret
+            connection_files lie in /var/run/secrets/model-load-test, for example token as
+            /var/run/secrets/model-load-test/token.
+        connection_files: Name of the Kubernetes secret that is mounted there, if it exists.
+        allowed_hosts: Hosts that may be loaded beside those of the cluster: names, *.SUFFIX, addresses
+            or networks.
+        max_rate_rps: Ceiling of the offered rate per arm.
+        max_requests: Most requests of the whole run.
+        max_seconds: Longest duration of the whole run.
+        max_error_share: The run ends when more of an arm's requests fail for five seconds.
         payload_requests: How many different requests to make.
         batch_sizes: Batch sizes to draw from.
         seed: Of the requests and the random orders.
@@ -112,6 +146,17 @@ def load_test_gate(
         warmup_seconds=warmup_seconds,
         timeout_seconds=timeout_seconds,
         connections=connections,
+        rate_profile=rate_profile,
+        concurrency=concurrency,
+        http_version=http_version,
+        keep_alive=keep_alive,
+        max_connections=max_connections,
+        connection=connection,
+        allowed_hosts=allowed_hosts,
+        max_rate_rps=max_rate_rps,
+        max_requests=max_requests,
+        max_seconds=max_seconds,
+        max_error_share=max_error_share,
         seed=seed,
         margins=margins,
         alpha=alpha,
@@ -123,6 +168,10 @@ def load_test_gate(
         baseline_store=baseline_store,
         namespace=namespace,
     )
+    for task in (payload, load):
+        kubernetes.use_secret_as_volume(
+            task, secret_name=connection_files, mount_path=CONNECTION_SECRET_PATH, optional=True
+        )
     kubernetes.add_toleration_json(load, tolerations)
     kubernetes.add_node_selector_json(load, node_selector)
     found = find_baseline(

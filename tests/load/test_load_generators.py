@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import base64
-import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ from model_load_test.components.load.generators import (
     GeneratorMissing,
     attack_command,
     find_generator,
-    write_targets,
 )
 from model_load_test.components.load.spec import parse_load_spec
 from model_load_test.components.protocols.endpoint import parse_endpoint
@@ -57,14 +54,27 @@ def test_vegeta_gets_whole_requests_in_whole_seconds(rate_rps: float, flag: str)
     assert command.decode[1] == "encode"
 
 
-def test_each_body_becomes_one_target_in_order(tmp_path: Path) -> None:
-    write_targets(
-        tmp_path / "t.jsonl", "http://127.0.0.1:8501/v1/models/m:predict", [b'{"a":1}', b'{"b":"\xc3\xa9"}']
-    )
-    targets = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
-    assert [base64.b64decode(target["body"]) for target in targets] == [b'{"a":1}', b'{"b":"\xc3\xa9"}']
-    assert {target["url"] for target in targets} == {"http://127.0.0.1:8501/v1/models/m:predict"}
-    assert {target["method"] for target in targets} == {"POST"}
+def test_a_closed_loop_has_workers_and_a_duration_instead_of_a_rate() -> None:
+    ghz = attack_command(
+        Generator("ghz", "ghz", "0.120.0"),
+        parse_load_spec({"concurrency": 8, "connections": 2}),
+        attack("grpc://127.0.0.1:8500", 0),
+    ).attack
+    assert {"--concurrency=8", "--connections=2", "--duration=2.5s", "--duration-stop=wait"} <= set(ghz)
+    assert not [word for word in ghz if word.startswith(("--async", "--rps", "--total"))]
+    vegeta = attack_command(
+        Generator("vegeta", "vegeta", "12.13.0"),
+        parse_load_spec({"protocol": "http", "concurrency": 8}),
+        attack("http://127.0.0.1:8501", 0),
+    ).attack
+    assert {"-rate=0", "-workers=8", "-max-workers=8", "-duration=2.5s"} <= set(vegeta)
+
+
+def test_ghz_wants_a_worker_for_each_connection() -> None:
+    command = attack_command(
+        Generator("ghz", "ghz", "0.120.0"), parse_load_spec({"connections": 4}), attack("grpc://a:1", 200)
+    ).attack
+    assert {"--connections=4", "--concurrency=4", "--async"} <= set(command)
 
 
 def test_a_missing_generator_is_an_error_that_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

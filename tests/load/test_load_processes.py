@@ -71,3 +71,42 @@ def test_an_interruption_ends_the_run_at_once_with_its_reason(tmp_path: Path) ->
     assert "SIGTERM" in end.trouble
     assert end.report.exists()
     assert time.monotonic() - before < 30, "it did not wait for the deadline"
+
+
+def test_an_interrupted_generator_may_wait_for_the_answers_it_is_owed(tmp_path: Path) -> None:
+    interruption = Interruption()
+    threading.Timer(0.5, lambda: interruption.set("the run received SIGTERM")).start()
+    script = "trap 'sleep 4; echo kept > REPORT; exit 0' INT; while true; do sleep 0.05; done"
+    (end,) = run_generators({"candidate": command(tmp_path, script)}, 60, interruption, answer_seconds=20)
+    assert end.report.read_text() == "kept\n"
+
+
+def test_no_proxy_stands_between_generator_and_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTPS_PROXY", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    (end,) = run_generators({"candidate": command(tmp_path, "env > REPORT")}, 20, Interruption())
+    assert "proxy.example" not in end.report.read_text()
+    assert "PATH=" in end.report.read_text()
+
+
+def test_secrets_are_cut_out_of_what_a_generator_says(tmp_path: Path) -> None:
+    (end,) = run_generators(
+        {"candidate": command(tmp_path, "echo bad header canary-1 >&2; exit 3")},
+        20,
+        Interruption(),
+        secrets=("Bearer canary-1", "canary-1"),
+    )
+    assert "bad header <secret>" in end.trouble
+
+
+def test_somebody_is_told_twice_a_second_that_it_runs(tmp_path: Path) -> None:
+    ticks: list[int] = []
+    run_generators(
+        {"candidate": command(tmp_path, "sleep 1.7; echo {} > REPORT")},
+        20,
+        Interruption(),
+        tick=lambda: ticks.append(1),
+    )
+    assert 1 <= len(ticks) <= 3

@@ -67,3 +67,30 @@ def test_arms_that_are_loaded_alone_get_the_offered_rate() -> None:
     for mode in ("single", "interleaved"):
         spec = parse_load_spec({"mode": mode})
         assert all(segment.detuned_arm is None for segment in segments(spec, range(15)))
+
+
+def test_both_arms_of_a_pair_get_the_same_stretch_of_a_profile() -> None:
+    sine = {"shape": "sine", "mean_rps": 100, "amplitude_rps": 90, "period_seconds": 20}
+    for mode in ("duet", "interleaved"):
+        spec = parse_load_spec({"mode": mode, "rate_profile": sine, "block_seconds": 1.0})
+        for block in range(40):
+            offered = {
+                arm: segment.rate_rps(spec, arm) - (segment.detuned_arm == arm)
+                for segment in segments_of_block(spec, block)
+                for arm in segment.arms
+            }
+            assert offered == dict.fromkeys(("candidate", "baseline"), spec.rate_of_block(block))
+
+
+def test_slow_stretches_are_not_detuned_and_empty_ones_are_pauses() -> None:
+    steps = {"shape": "step", "from_rps": 0, "to_rps": 80, "by_rps": 40, "every_seconds": 2}
+    spec = parse_load_spec({"rate_profile": steps, "block_seconds": 1.0})
+    detuned = [segments_of_block(spec, block)[0].detuned_arm is not None for block in range(6)]
+    assert detuned == [False, False, False, False, True, True]
+    assert [segments_of_block(spec, block)[0].arms for block in range(2)] == [(), ()]
+    assert warmup_segment(spec).rate_rps(spec, "candidate") == 40
+
+
+def test_a_closed_loop_has_nothing_to_detune() -> None:
+    spec = parse_load_spec({"concurrency": 4})
+    assert all(segment.detuned_arm is None and segment.arms for segment in segments(spec, range(9)))
