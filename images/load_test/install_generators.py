@@ -1,9 +1,14 @@
 """Puts ghz and vegeta, at the versions this project pins, into one folder.
 
-For each: the one on PATH if it has the right version, else `go install` at that version, else the
-release file with its pinned checksum. Used by `make tools` and by the image. Needs only Python.
+For each: the one on PATH if it has the right version, else what a given folder holds, else `go
+install` at that version, else the release file with its pinned checksum. Used by `make tools` and by
+the image. Needs only Python.
 
-    python images/load_test/install_generators.py --into .tools/bin [--require ghz vegeta]
+    python images/load_test/install_generators.py --into .tools/bin [--require ghz vegeta] [--given FOLDER]
+
+generators.json beside the executables says of each where it came from, its checksum, and whether that
+was verified: a release file against the checksum pinned here, a build of Go's against Go's own
+checksum database; an executable that was simply there, not at all.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import json
 import os
 import platform
 import re
@@ -20,9 +26,10 @@ import sys
 import tarfile
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+RECORD = "generators.json"
 GO_INSTALL_TIMEOUT_SECONDS = 900
 DOWNLOAD_TIMEOUT_SECONDS = 60
 
@@ -76,41 +83,80 @@ PINS = (
 )
 
 
+@dataclass(frozen=True)
+class Installed:
+    """One generator that is there now."""
+
+    tool: str
+    version: str
+    source: str
+    sha256: str
+    verified: bool
+    """Whether its content was compared with a checksum published for that version."""
+
+
 def main() -> int:
     """Installs every pinned generator; 1 when a required one could not be had."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--into", type=Path, required=True, help="the folder for the executables")
+    parser.add_argument("--given", type=Path, help="a folder that may hold executables or release files")
     parser.add_argument("--require", nargs="*", default=["ghz"], help="tools without which this fails")
     arguments = parser.parse_args()
-    arguments.into.mkdir(parents=True, exist_ok=True)
-    missing = [pin.tool for pin in PINS if not install(pin, arguments.into.resolve())]
-    return 1 if set(missing) & set(arguments.require) else 0
+    folder = arguments.into.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    done = [install(pin, folder, arguments.given) for pin in PINS]
+    installed = [generator for generator in done if generator]
+    (folder / RECORD).write_text(json.dumps([asdict(generator) for generator in installed], indent=1) + "\n")
+    return 1 if set(arguments.require) - {generator.tool for generator in installed} else 0
 
 
-def install(pin: Pin, folder: Path) -> bool:
-    """Installs one generator and says in one line where it came from; False when it could not be had."""
+def install(pin: Pin, folder: Path, given: Path | None = None) -> Installed | None:
+    """Installs one generator and says in one line where it came from; None when it could not be had."""
     target = folder / pin.tool
     if _has_version(str(target), pin):
         print(f"{pin.tool} {pin.version}: already installed")
-        return True
+        return _recorded(pin, target) or _installed(pin, target, "already there", verified=False)
     on_path = shutil.which(pin.tool)
     if on_path and _has_version(on_path, pin):
         target.unlink(missing_ok=True)
         target.symlink_to(on_path)
         print(f"{pin.tool} {pin.version}: the one on PATH")
-        return True
+        return _installed(pin, target, "the one on PATH", verified=False)
+    target.unlink(missing_ok=True)
     reasons = []
-    for source, attempt in (("go install", _go_install), ("release file", _download)):
-        reason = attempt(pin, target)
+    for source, attempt, verified in (
+        ("the given folder's release file", lambda: _given_release(pin, target, given), True),
+        ("the given folder", lambda: _given_executable(pin, target, given), False),
+        ("go install", lambda: _go_install(pin, target), True),
+        ("release file", lambda: _download(pin, target), True),
+    ):
+        reason = attempt()
         if not reason:
-            print(f"{pin.tool} {pin.version}: installed by {source}")
-            return True
+            print(
+                f"{pin.tool} {pin.version}: from {source}, {'' if verified else 'NOT '}verified by checksum"
+            )
+            return _installed(pin, target, source, verified)
         reasons.append(f"{source}: {reason}")
     print(
         f"{pin.tool} {pin.version}: NOT installed, going on without it ({'; '.join(reasons)})",
         file=sys.stderr,
     )
-    return False
+    return None
+
+
+def _installed(pin: Pin, target: Path, source: str, verified: bool) -> Installed:
+    sha256 = hashlib.sha256(target.read_bytes()).hexdigest()
+    return Installed(pin.tool, pin.version, source, sha256, verified)
+
+
+def _recorded(pin: Pin, target: Path) -> Installed | None:
+    """What an earlier installation wrote down about this very executable."""
+    try:
+        records = json.loads((target.parent / RECORD).read_text())
+        earlier = next(Installed(**record) for record in records if record["tool"] == pin.tool)
+    except (OSError, ValueError, TypeError, KeyError, StopIteration):
+        return None
+    return earlier if earlier == _installed(pin, target, earlier.source, earlier.verified) else None
 
 
 def _has_version(executable: str, pin: Pin) -> bool:
@@ -133,6 +179,26 @@ def _output(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
+def _given_release(pin: Pin, target: Path, given: Path | None) -> str:
+    """Empty when it worked, else the reason."""
+    file, _ = pin.files.get(_machine(), ("", ""))
+    if given is None or not file or not (given / file).is_file():
+        return "not there"
+    return _unpack(pin, target, (given / file).read_bytes())
+
+
+def _given_executable(pin: Pin, target: Path, given: Path | None) -> str:
+    """Empty when it worked, else the reason."""
+    if given is None or not (given / pin.tool).is_file():
+        return "not there"
+    shutil.copyfile(given / pin.tool, target)
+    target.chmod(0o755)
+    if _has_version(str(target), pin):
+        return ""
+    target.unlink()
+    return f"{pin.tool} is not version {pin.version}, or does not run"
+
+
 def _go_install(pin: Pin, target: Path) -> str:
     """Empty when it worked, else the reason."""
     if shutil.which("go") is None:
@@ -141,7 +207,7 @@ def _go_install(pin: Pin, target: Path) -> str:
     print(f"{pin.tool} {pin.version}: building with go install ...", flush=True)
     try:
         done = subprocess.run(
-            ["go", "install", pin.module],
+            ["go", "install", "-trimpath", "-ldflags=-s -w", pin.module],
             env=environment,
             capture_output=True,
             text=True,
@@ -159,10 +225,9 @@ def _go_install(pin: Pin, target: Path) -> str:
 
 def _download(pin: Pin, target: Path) -> str:
     """Empty when it worked, else the reason."""
-    machine = f"{platform.system()} {platform.machine()}"
-    if machine not in pin.files:
-        return f"no checksum is pinned for {machine}"
-    file, sha256 = pin.files[machine]
+    if _machine() not in pin.files:
+        return f"no checksum is pinned for {_machine()}"
+    file, _ = pin.files[_machine()]
     try:
         with urllib.request.urlopen(
             pin.release.format(file=file), timeout=DOWNLOAD_TIMEOUT_SECONDS
@@ -170,6 +235,12 @@ def _download(pin: Pin, target: Path) -> str:
             content = answer.read()
     except (urllib.error.URLError, OSError) as error:
         return f"{file} could not be fetched ({error})"
+    return _unpack(pin, target, content)
+
+
+def _unpack(pin: Pin, target: Path, content: bytes) -> str:
+    """Puts the executable of a release file, whose checksum must be the pinned one, into place."""
+    file, sha256 = pin.files[_machine()]
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         return f"{file} has the checksum {found}, pinned is {sha256}: not used"
@@ -180,6 +251,10 @@ def _download(pin: Pin, target: Path) -> str:
         target.write_bytes(program.read())
     target.chmod(0o755)
     return ""
+
+
+def _machine() -> str:
+    return f"{platform.system()} {platform.machine()}"
 
 
 if __name__ == "__main__":
