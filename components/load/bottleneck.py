@@ -208,8 +208,8 @@ def _other_clients(arm: ArmEvidence, server: ServerTimes) -> str:
     if arm.ok - spare <= server.requests <= arm.sent + spare:
         return ""
     return (
-        f"the server counted {server.requests:.0f} requests where {arm.sent} were sent: it has other clients, or "
-        "several replicas share the load and one of them was asked, so its times say nothing of these requests"
+        f"the server counted {server.requests:.0f} requests where {arm.sent} were sent: others load it too, "
+        "or several replicas share the load and one was asked; its times say nothing of these requests"
     )
 
 

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.load.connection import (
+    SYSTEM_CA,
     ConnectionOptions,
     ghz_connection_flags,
     vegeta_connection_flags,
 )
+from model_load_test.components.load.locust.plan import Plan, plan_arguments, users_for
 from model_load_test.components.load.spec import LoadSpec, Tool
 from model_load_test.components.protocols.endpoint import Endpoint
 
-VERSIONS: Final[dict[Tool, str]] = {"ghz": "0.120.0", "vegeta": "12.13.0"}
+VERSIONS: Final[dict[Tool, str]] = {"ghz": "0.120.0", "vegeta": "12.13.0", "locust": "2.46.6"}
 """What `make tools` and the image install; other versions run, and the report names them."""
 
 _PREDICT: Final = "tensorflow.serving.PredictionService.Predict"
+
+
+LOCUST_SUFFIX: Final = ".locust"
+"""Of the folder that Locust's workers write their rows and accounts into."""
+_LOCUST_MODULE: Final = "model_load_test.components.load.locust"
 
 
 class GeneratorMissing(InputError):
@@ -55,6 +65,11 @@ class Attack:
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     metadata_file: Path | None = None
     """Where ghz finds what to send along with each request; vegeta has it in its target file."""
+    meeting: Path | None = None
+    """Folder in which the Locusts of both arms wait for each other; the others start at once."""
+    parties: int = 1
+    """How many meet there."""
+    locustfile: Path | None = None
 
     @property
     def requests(self) -> int:
@@ -78,6 +93,8 @@ def find_generator(tool: Tool) -> Generator:
     Raises:
         GeneratorMissing: It is not on PATH, or does not run.
     """
+    if tool == "locust":
+        return _find_locust()
     executable = shutil.which(tool)
     remedy = f"install {tool} {VERSIONS[tool]} with `make tools` and put its folder on PATH"
     if executable is None:
@@ -91,6 +108,17 @@ def find_generator(tool: Tool) -> Generator:
     return Generator(tool, executable, said.group(1) if said else _recorded_version(executable))
 
 
+def _find_locust() -> Generator:
+    # only asked for, never imported: Locust patches the process that imports it
+    try:
+        version = importlib.metadata.version("locust")
+    except importlib.metadata.PackageNotFoundError:
+        raise GeneratorMissing(
+            "tool", "locust", "install it beside this package: pip install 'model-load-test[locust]'"
+        ) from None
+    return Generator("locust", sys.executable, version)
+
+
 def _recorded_version(executable: str) -> str:
     """The module version that Go wrote into the program; built by `go install`, ghz calls itself "dev"."""
     recorded = re.search(rb"mod\t\S+\tv(\S+)\t", Path(executable).read_bytes())
@@ -99,7 +127,7 @@ def _recorded_version(executable: str) -> str:
 
 def attack_command(generator: Generator, spec: LoadSpec, attack: Attack) -> GeneratorCommand:
     """The command line that carries out `attack`."""
-    return (_ghz_command if generator.tool == "ghz" else _vegeta_command)(generator, spec, attack)
+    return _COMMANDS[generator.tool](generator, spec, attack)
 
 
 def _ghz_command(generator: Generator, spec: LoadSpec, attack: Attack) -> GeneratorCommand:
@@ -164,3 +192,46 @@ def _whole_rate(rate_rps: float) -> tuple[int, int]:
     """`rate_rps` as vegeta wants it: whole requests in whole seconds."""
     whole = Fraction(rate_rps).limit_denominator(1000)
     return whole.numerator, whole.denominator
+
+
+def _locust_command(generator: Generator, spec: LoadSpec, attack: Attack) -> GeneratorCommand:
+    report = attack.report.with_suffix(LOCUST_SUFFIX)
+    options = attack.connection
+    load: dict[str, Any]
+    if spec.concurrency:
+        load = {"users": spec.concurrency, "closed_seconds": attack.load_seconds}
+    else:
+        users = spec.users or users_for(attack.rate_rps, spec.timeout_seconds, attack.requests)
+        load = {
+            "users": max(users, spec.workers),
+            "rate_rps": attack.rate_rps,
+            "requests": attack.requests,
+        }
+    plan = Plan(
+        **load,
+        protocol=spec.protocol,
+        target=str(attack.endpoint),
+        source=str(attack.source),
+        report=str(report),
+        workers=spec.workers,
+        connections=spec.connections,
+        timeout_seconds=spec.timeout_seconds,
+        locustfile=str(attack.locustfile or ""),
+        meeting=str(attack.meeting or ""),
+        parties=attack.parties,
+        ca_file="" if options.ca_file == SYSTEM_CA else options.ca_file,
+        certificate_file=options.certificate_file,
+        key_file=options.key_file,
+        server_name=options.server_name,
+        metadata_file=str(attack.metadata_file or ""),
+        keep_alive=spec.keep_alive,
+        max_connections=spec.max_connections,
+    )
+    return GeneratorCommand((generator.executable, "-m", _LOCUST_MODULE, *plan_arguments(plan)), report)
+
+
+_COMMANDS: Final[dict[Tool, Callable[[Generator, LoadSpec, Attack], GeneratorCommand]]] = {
+    "ghz": _ghz_command,
+    "vegeta": _vegeta_command,
+    "locust": _locust_command,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from model_load_test.components.load.connection import (
     parse_connection_options,
     refuse_unfit,
 )
+from model_load_test.components.load.counters import MetricsPage, parse_metrics_page
 from model_load_test.components.load.generators import find_generator
 from model_load_test.components.load.run import LoadTest
 from model_load_test.components.load.safety import Limits, parse_limits, refuse_load, refuse_target
@@ -40,6 +42,8 @@ def prepare(
     work_path: Path,
     connection: Mapping[str, Any] | None = None,
     limits: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, str] | None = None,
+    locustfile: str = "",
 ) -> LoadTest:
     """Parses and checks everything a load test needs; sends no load.
 
@@ -54,6 +58,9 @@ def prepare(
         work_path: Scratch folder for the run.
         connection: Certificates and tokens as files, as `parse_connection_options` takes them.
         limits: Where the load may go and how far, as `parse_limits` takes them.
+        metrics: By arm, where its server shows its metrics, as `http://HOST:PORT/PATH`; empty for
+            the usual place of TF Serving's and Triton's.
+        locustfile: A locustfile to run in place of our own users, with tool `locust`.
 
     Raises:
         InputError: Something is missing, out of range or does not fit together; the error names
@@ -71,6 +78,7 @@ def prepare(
             "mode": _mode(mode, endpoints),
             "encrypted": endpoints["candidate"].secure,
             "payload_hash": manifest.hash,
+            **_locustfile_facts(locustfile),
         }
     )
     refuse_load(spec, allowed)
@@ -88,6 +96,8 @@ def prepare(
         server_kind=_server_kind(loaded, model_name),
         connection=options,
         limits=allowed,
+        metrics=_pages(metrics or {}, endpoints, allowed),
+        locustfile=Path(locustfile) if locustfile else None,
     )
 
 
@@ -112,6 +122,30 @@ def _endpoints(
         refuse_unfit(options, endpoint, f"{arm}_endpoint")
     access = options.access()
     return {arm: replace(endpoint, access=access) for arm, endpoint in endpoints.items()}
+
+
+def _locustfile_facts(locustfile: str) -> dict[str, str]:
+    if not locustfile:
+        return {}
+    try:
+        content = Path(locustfile).read_bytes()
+        compile(content, locustfile, "exec")
+    except OSError as error:
+        raise LoadSpecError("locustfile", locustfile, f"it cannot be read ({error.strerror})") from None
+    except (SyntaxError, ValueError) as error:
+        raise LoadSpecError("locustfile", locustfile, f"it is no Python module ({error})") from None
+    return {"locustfile_hash": hashlib.sha256(content).hexdigest()}
+
+
+def _pages(
+    metrics: Mapping[str, str], endpoints: Mapping[Arm, Endpoint], limits: Limits
+) -> dict[Arm, MetricsPage]:
+    pages: dict[Arm, MetricsPage] = {}
+    for arm in endpoints:
+        if metrics.get(arm):
+            pages[arm] = parse_metrics_page(metrics[arm], f"{arm}_metrics")
+            refuse_target(pages[arm].endpoint, limits, f"{arm}_metrics")
+    return pages
 
 
 def _mode(mode: str, endpoints: Mapping[Arm, Endpoint]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,11 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model_load_test.components.load.blocks import assign_block, with_schedule
+from model_load_test.components.load.bottleneck_probe import BottleneckProbe
 from model_load_test.components.load.connection import (
     ConnectionOptions,
     write_ghz_metadata,
     write_vegeta_targets,
 )
+from model_load_test.components.load.counters import MetricsPage
 from model_load_test.components.load.generators import (
     Attack,
     Generator,
@@ -29,6 +32,9 @@ from model_load_test.components.load.generators import (
     find_generator,
 )
 from model_load_test.components.load.host import CpuWatch, host_facts
+from model_load_test.components.load.locust.account import WorkerAccount, highest_cpu_share, read_accounts
+from model_load_test.components.load.locust.account import findings as locust_findings
+from model_load_test.components.load.locust.rows import read_rows
 from model_load_test.components.load.processes import GeneratorEnd, Interruption, run_generators
 from model_load_test.components.load.progress import (
     Progress,
@@ -37,7 +43,13 @@ from model_load_test.components.load.progress import (
     print_progress,
 )
 from model_load_test.components.load.safety import Budget, CircuitBreaker, Limits
-from model_load_test.components.load.schedule import Arm, Segment, segments_of_block, warmup_segment
+from model_load_test.components.load.schedule import (
+    WARMUP_BLOCK,
+    Arm,
+    Segment,
+    segments_of_block,
+    warmup_segment,
+)
 from model_load_test.components.load.spec import LoadSpec
 from model_load_test.components.payload.manifest import PayloadManifest, read_bodies, read_manifest
 from model_load_test.components.protocols.endpoint import Endpoint
@@ -48,6 +60,9 @@ from model_load_test.components.results.table import SCHEMA, RunMetadata
 
 GENERATOR_GRACE_SECONDS: Final = 10.0
 """Beyond load and timeout: start, connection and writing the report."""
+
+_LOCUST_GRACE_SECONDS: Final = 40.0
+"""Locust takes a second of a core to start, and so do its workers: on a busy machine many seconds."""
 
 _LONGEST_ANSWER_SECONDS: Final = 20.0
 """An interrupted run waits no longer for the answers it is owed: a pod has 30 s to end."""
@@ -87,6 +102,9 @@ class LoadTest:
     """What the servers say they are, where they say it: `embedded`."""
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     limits: Limits = field(default_factory=Limits)
+    metrics: Mapping[Arm, MetricsPage] = field(default_factory=dict)
+    """Where the servers show their metrics, where that is not the usual place."""
+    locustfile: Path | None = None
 
 
 def run_load_test(
@@ -116,26 +134,32 @@ def run_load_test(
     cpu = CpuWatch()
     started_at_ns = time.time_ns()
     progress(ProgressUpdate(f"load test: {_load_in_words(spec)}, {generator.tool} {generator.version}"))
+    manifest = read_manifest(test.payload_path)
+    probe = BottleneckProbe(spec, test.endpoints, test.metrics, manifest.model_name, generator)
     try:
         runner = SegmentRunner(test, generator, request_sources(test))
-        with interruptible(runner.interruption):
+        runner.before_first_block = probe.begin
+        with interruptible(runner.interruption), probe:
             measure(runner, spec, stop_rule, progress, test.limits)
             runner.note_interruption()
     finally:
         remove_request_files(test)
+    table = runner.table()
+    runner.checks += locust_findings(runner.accounts)
+    found, checks = probe.findings(table, highest_cpu_share(runner.accounts) if runner.accounts else None)
     metadata = RunMetadata(
         load_spec=msgspec.to_builtins(spec),
-        payload=payload_facts(read_manifest(test.payload_path)),
+        payload=payload_facts(manifest),
         tool=generator.tool,
         tool_version=generator.version,
         command=tuple(runner.commands),
-        host={**host_facts(), **cpu.shares()},
-        checks=tuple(msgspec.to_builtins(check) for check in runner.checks),
+        host={**host_facts(), **cpu.shares(), **found},
+        checks=tuple(msgspec.to_builtins(check) for check in (*runner.checks, *checks)),
         cut_off=runner.cut_off,
         started_at_ns=started_at_ns,
         ended_at_ns=time.time_ns(),
     )
-    return runner.table(), metadata
+    return table, metadata
 
 
 def _load_in_words(spec: LoadSpec) -> str:
@@ -264,7 +288,7 @@ def request_sources(test: LoadTest) -> dict[Arm, Path]:
     """
     test.work_path.mkdir(parents=True, exist_ok=True)
     test.work_path.chmod(_OWNER_ONLY)
-    if test.spec.tool == "ghz":
+    if test.spec.protocol == "grpc":
         write_ghz_metadata(test.work_path / _GHZ_METADATA_NAME, test.connection)
         return dict.fromkeys(test.endpoints, test.payload_path)
     manifest, bodies = read_manifest(test.payload_path), read_bodies(test.payload_path)
@@ -293,11 +317,15 @@ class SegmentRunner:
         self.commands: dict[str, None] = {}
         self.cut_off = 0
         self.tick: Callable[[], None] = lambda: None
+        self.before_first_block: Callable[[], None] = lambda: None
+        self.accounts: list[WorkerAccount] = []
+        """What Locust's workers said of themselves."""
         self._test = test
         self._generator = generator
         self._sources = sources
         self._secrets = test.connection.secrets()
         self._segments = 0
+        self._in_blocks = False
         self._tables: list[pa.Table] = []
 
     @property
@@ -320,6 +348,9 @@ class SegmentRunner:
 
     def run(self, segment: Segment) -> None:
         """Runs one segment and keeps its rows."""
+        if segment.block != WARMUP_BLOCK and not self._in_blocks:
+            self._in_blocks = True
+            self.before_first_block()
         self._tables.append(assign_block(self.load(segment), segment))
 
     def load(self, segment: Segment, gate: Gate | None = None) -> dict[Arm, pa.Table]:
@@ -332,6 +363,7 @@ class SegmentRunner:
         """
         test, spec = self._test, self._test.spec
         metadata_file = test.work_path / _GHZ_METADATA_NAME
+        meeting = test.work_path / f"meeting-{self._segments:04d}"
         commands = {
             arm: attack_command(
                 self._generator,
@@ -344,6 +376,9 @@ class SegmentRunner:
                     report=test.work_path / f"{arm}-{self._segments:04d}.json",
                     connection=test.connection,
                     metadata_file=metadata_file if metadata_file.exists() else None,
+                    meeting=meeting,
+                    parties=len(segment.arms),
+                    locustfile=test.locustfile,
                 ),
             )
             for arm in segment.arms
@@ -353,12 +388,15 @@ class SegmentRunner:
         self._segments += 1
         ends = run_generators(
             gate(commands) if gate else commands,
-            segment.load_seconds + spec.timeout_seconds + GENERATOR_GRACE_SECONDS,
+            segment.load_seconds
+            + spec.timeout_seconds
+            + (_LOCUST_GRACE_SECONDS if spec.tool == "locust" else GENERATOR_GRACE_SECONDS),
             self.interruption,
             answer_seconds=min(spec.timeout_seconds, _LONGEST_ANSWER_SECONDS),
             secrets=self._secrets,
             tick=self.tick,
         )
+        shutil.rmtree(meeting, ignore_errors=True)
         return {end.arm: self._rows_of(end, segment.rate_rps(spec, end.arm)) for end in ends}
 
     def _rows_of(self, end: GeneratorEnd, rate_rps: float) -> pa.Table:
@@ -367,6 +405,8 @@ class SegmentRunner:
                 "generator-stopped",
                 f"The {self._generator.tool} of the {end.arm} did not finish: {end.trouble}.",
             )
+        if self._generator.tool == "locust":
+            return self._locust_rows(end.report)
         try:
             if not end.report.exists():
                 return _no_rows()
@@ -384,6 +424,16 @@ class SegmentRunner:
         if self._generator.tool == "vegeta" and not self._test.spec.concurrency:
             return with_schedule(report.rows, rate_rps)
         return report.rows
+
+    def _locust_rows(self, folder: Path) -> pa.Table:
+        try:
+            accounts = read_accounts(folder)
+            self.accounts += accounts
+            self.cut_off += sum(account.unanswered for account in accounts)
+            return read_rows(folder)
+        finally:
+            folder.with_suffix(".log").unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _find(self, code: str, detail: str) -> None:
         self.checks.append(Check(code=code, detail=detail, consequence="INVALID"))

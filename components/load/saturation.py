@@ -6,6 +6,7 @@ with the rest.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import statistics
@@ -120,7 +121,7 @@ class SaturationWatch:
 
         | name | means |
         |---|---|
-        | node_busy_share, node_busy_peak | of the machine's CPU time, on average and in the busiest half second |
+        | node_busy_share, node_busy_peak | of the machine's CPU time: mean, busiest half second |
         | node_steal_share | CPU time the machine's host gave to others |
         | runnable_per_core, runnable_per_core_peak | threads that run or wait, per core |
         | generator_cores | cores all generator processes used together, on average |
@@ -351,7 +352,7 @@ def _read(name: str) -> str:
 def _pairs(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
     return [
         (one, other)
-        for one, other in zip(samples, samples[1:], strict=False)
+        for one, other in itertools.pairwise(samples)
         if other.at_seconds - one.at_seconds > 0.1 * SAMPLE_SECONDS
     ]
 

@@ -1,5 +1,6 @@
 """One Locust run: `python -m model_load_test.components.load.locust --protocol=grpc --target=... ...`."""
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -9,8 +10,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the plan on the command line; 0 when it ran to its end, 2 when something given cannot be used."""
     for name in [name for name in os.environ if name.startswith("LOCUST_")]:
         del os.environ[name]  # the plan alone says what is run
-    import locust  # noqa: F401  # first: what it patches must not have been imported before
-
+    importlib.import_module("locust")  # first: what it patches must not have been imported before
     from pathlib import Path
 
     from model_load_test.components.errors import InputError

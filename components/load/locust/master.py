@@ -57,7 +57,7 @@ def _lead(plan: Plan, workers: list[subprocess.Popen[bytes]], port_file: Path) -
     done: set[int] = set()
     all_done = Event()
 
-    def on_done(environment: Any, msg: Any) -> None:
+    def on_done(msg: Any, **_environment: Any) -> None:
         done.add(msg.data["worker"])
         if len(done) == plan.workers:
             all_done.set()

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any, Final
 
 from model_load_test.components.load.blocks import TIMER_JITTER_NS
-from model_load_test.components.load.locust.rows import Row, RowWriter
+from model_load_test.components.load.locust.rows import UNKNOWN, Row, RowWriter
 from model_load_test.components.load.locust.timetable import ClosedTurns, Turn, Turns
 
 TURN_KEY: Final = "model_load_test_turn"
@@ -141,8 +141,9 @@ class Recorder:
             return
         context = context or {}
         turn = context.get(TURN_KEY)
-        scheduled_at_ns = self._pace.due_at_ns(turn) if turn and turn.scheduled else None
-        if turn and scheduled_at_ns is not None:
+        scheduled_at_ns = UNKNOWN
+        if turn and turn.scheduled:
+            scheduled_at_ns = self._pace.due_at_ns(turn)
             late_ns = sent_at_ns - scheduled_at_ns
             self.latest_ns = max(self.latest_ns, late_ns)
             self.woken_late += late_ns > TIMER_JITTER_NS and not turn.drawn_late
@@ -155,8 +156,8 @@ class Recorder:
                 exception is None,
                 status,
                 error,
-                context.get(REQUEST_BYTES_KEY),
-                response_length,
+                context.get(REQUEST_BYTES_KEY, UNKNOWN),
+                UNKNOWN if response_length is None else response_length,
             )
         )
 

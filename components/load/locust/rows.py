@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from model_load_test.components.load.blocks import TIMER_JITTER_NS
+from model_load_test.components.results import columns
 from model_load_test.components.results.error_text import normalise
 from model_load_test.components.results.table import ROWS_SCHEMA
 
@@ -17,25 +18,33 @@ _NAME: Final = "rows-{worker:04d}.arrow"
 
 STREAM_SCHEMA: Final = pa.schema(
     [
-        field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field
-        for field in ROWS_SCHEMA
-        if field.name != "worker"
+        pa.field("sent_at_ns", pa.int64(), nullable=False),
+        pa.field("scheduled_at_ns", pa.int64(), nullable=False),
+        pa.field("latency_ns", pa.int64(), nullable=False),
+        pa.field("ok", pa.bool_(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error", pa.string(), nullable=False),
+        pa.field("request_bytes", pa.int64(), nullable=False),
+        pa.field("response_bytes", pa.int64(), nullable=False),
     ]
 )
-"""The rows of one worker; texts are plain, since a stream cannot add words to a dictionary later."""
+"""The rows of one worker: unknown numbers are `UNKNOWN`, and texts plain, since a stream cannot add
+words to a dictionary later."""
+
+UNKNOWN: Final = -1
 
 
 class Row(NamedTuple):
     """One request, in the order of `STREAM_SCHEMA`; its latency is counted from sending."""
 
     sent_at_ns: int
-    scheduled_at_ns: int | None
+    scheduled_at_ns: int
     latency_ns: int
     ok: bool
     status: str
     error: str
-    request_bytes: int | None
-    response_bytes: int | None
+    request_bytes: int
+    response_bytes: int
 
 
 class RowWriter:
@@ -50,18 +59,19 @@ class RowWriter:
         self.written = 0
 
     def add(self, row: Row) -> None:
-        """Keeps a row for the next `flush`."""
-        self._waiting.append(row)
+        """Keeps a row for the next `flush`, its error without addresses and secrets."""
+        self._waiting.append(row._replace(error=self._normalised(row.error)) if row.error else row)
 
     def flush(self) -> None:
         """Hands all rows so far to the operating system, where a killed process cannot lose them."""
         if not self._waiting:
             return
         rows, self._waiting = self._waiting, []
-        values = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
-        values["error"] = tuple(map(self._normalised, values["error"]))
-        columns = [pa.array(values[field.name], field.type) for field in STREAM_SCHEMA]
-        self._stream.write_batch(pa.record_batch(columns, schema=STREAM_SCHEMA))
+        arrays = [
+            _array(field.type, values)
+            for field, values in zip(STREAM_SCHEMA, zip(*rows, strict=True), strict=True)
+        ]
+        self._stream.write_batch(pa.RecordBatch.from_arrays(arrays, schema=STREAM_SCHEMA))
         self._file.flush()
         self.written += len(rows)
 
@@ -78,6 +88,15 @@ class RowWriter:
         return text
 
 
+def _array(kind: pa.DataType, values: Sequence[Any]) -> pa.Array[Any]:
+    # by its buffers: `pyarrow.array` imports pandas, which stops all users for a second
+    if pa.types.is_string(kind):
+        return columns.strings(values)
+    if pa.types.is_boolean(kind):
+        return columns.booleans(np.array(values, dtype=np.bool_))
+    return columns.integers(np.array(values, dtype=np.int64), kind)
+
+
 def read_rows(folder: Path) -> pa.Table:
     """The rows of all workers in the shape of `ROWS_SCHEMA`, each latency counted from its schedule.
 
@@ -91,7 +110,8 @@ def read_rows(folder: Path) -> pa.Table:
     ]
     if not tables:
         return ROWS_SCHEMA.empty_table()
-    return _from_schedule(pa.concat_tables(tables)).select(ROWS_SCHEMA.names).cast(ROWS_SCHEMA)
+    rows = _with_nulls(_from_schedule(pa.concat_tables(tables)))
+    return rows.select(ROWS_SCHEMA.names).cast(ROWS_SCHEMA)
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -107,9 +127,18 @@ def _with_worker(rows: pa.Table, worker: int) -> pa.Table:
 
 
 def _from_schedule(rows: pa.Table) -> pa.Table:
-    sent_at_ns = rows["sent_at_ns"].to_numpy()
-    scheduled_at_ns = rows["scheduled_at_ns"].fill_null(-1).to_numpy()
+    sent_at_ns, scheduled_at_ns = rows["sent_at_ns"].to_numpy(), rows["scheduled_at_ns"].to_numpy()
     late_ns = np.where(scheduled_at_ns >= 0, sent_at_ns - scheduled_at_ns, 0)
-    latency_ns: Any = rows["latency_ns"].to_numpy() + np.where(late_ns > TIMER_JITTER_NS, late_ns, 0)
-    index = rows.schema.get_field_index("latency_ns")
-    return rows.set_column(index, STREAM_SCHEMA.field("latency_ns"), pa.array(latency_ns))
+    latency_ns = rows["latency_ns"].to_numpy() + np.where(late_ns > TIMER_JITTER_NS, late_ns, 0)
+    return _replaced(rows, "latency_ns", pa.array(latency_ns))
+
+
+def _with_nulls(rows: pa.Table) -> pa.Table:
+    for name in ("scheduled_at_ns", "request_bytes", "response_bytes"):
+        values = rows[name].to_numpy()
+        rows = _replaced(rows, name, pa.array(values, mask=values == UNKNOWN))
+    return rows
+
+
+def _replaced(rows: pa.Table, name: str, values: pa.Array[Any]) -> pa.Table:
+    return rows.set_column(rows.schema.get_field_index(name), name, values)

@@ -7,6 +7,7 @@ user's own locustfile needs none of them.
 from __future__ import annotations
 
 import base64
+import contextlib
 import ssl
 import time
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ _CHANNEL_OPTIONS: Final = (
 """A proxy from the environment would stand in between; and each channel is a connection of its own."""
 
 
+_CONNECT_SECONDS: Final = 2.0
 _GHZ_BRACES: Final = "{{`{{`}}"
 """How two braces are written in a file that ghz takes for a template."""
 
@@ -169,7 +171,10 @@ def _grpc_user(plan: Plan, method: str, messages: Sequence[bytes], metadata: dic
     from locust import User, task
 
     grpc.experimental.gevent.init_gevent()
-    calls = [_channel(plan).unary_unary(method) for _ in range(plan.connections)]
+    channels = [_channel(plan) for _ in range(plan.connections)]
+    for channel in channels:
+        _connect(channel)
+    calls = [channel.unary_unary(method) for channel in channels]
     sent_along = tuple(metadata.items())
 
     class GrpcUser(User):  # type: ignore[misc]  # locust is not typed here
@@ -216,3 +221,11 @@ def _channel(plan: Plan) -> Any:
         )
     )
     return grpc.secure_channel(endpoint.address, credentials, options)
+
+
+def _connect(channel: Any) -> None:
+    """Opens the connection before the load begins; a server that is not there fails the requests."""
+    import grpc
+
+    with contextlib.suppress(grpc.FutureTimeoutError):
+        grpc.channel_ready_future(channel).result(timeout=_CONNECT_SECONDS)

@@ -172,7 +172,7 @@ def run_led(plan: Plan, port_file: Path) -> None:
         time.sleep(_POLL_SECONDS)
     runner = sender.environment.create_worker_runner(MASTER_HOST, int(port_file.read_text()))
     begun: AsyncResult = AsyncResult()
-    runner.register_message(BEGIN, lambda environment, msg: begun.set(msg.data))
+    runner.register_message(BEGIN, lambda msg, **_environment: begun.set(msg.data))
     sender.environment.events.init.fire(environment=sender.environment, runner=runner, web_ui=None)
 
     def begin() -> int:
