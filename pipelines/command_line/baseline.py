@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 STORE_SILENT: Final = 1
 """Exit code when a store does not answer: nothing was wrong with the input."""
 
+_TERMINAL: Final = "-"
+
 _SECONDS_IN: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _NS_PER_SECOND: Final = 1_000_000_000
 
@@ -45,6 +47,19 @@ def add_parser(subparsers: Subparsers) -> None:
     listing = _action(actions, "list", _list, "the keys of a store, or the runs of one key")
     listing.add_argument("--key", default="", help="part of one key's name: list its runs")
     listing.add_argument("--format", choices=("table", "json"), default="table")
+
+    trending = _action(actions, "history", _history, "the runs of one key over time")
+    trending.add_argument("--key", default="", help="part of the key's name, where the store has several")
+    trending.add_argument("--last", type=int, default=100, help="the newest so many runs")
+    trending.add_argument(
+        "--plot",
+        nargs="?",
+        const=_TERMINAL,
+        default="",
+        metavar="FILE.html",
+        help="draw the runs with their noise band and promotions: into a page, or here without FILE",
+    )
+    trending.add_argument("--metric", default="candidate_p95_ms", help="what to draw here")
 
     showing = _action(actions, "show", _show, "one run: numbers, circumstances, load")
     _add_run(showing, "run")
@@ -115,6 +130,38 @@ def _list(arguments: argparse.Namespace) -> None:
             _print_runs(store.history(_one_key(store, arguments.key)), arguments.format)
         else:
             _print_keys(store, arguments.format)
+
+
+def _history(arguments: argparse.Namespace) -> None:
+    page = Path(arguments.plot) if arguments.plot not in ("", _TERMINAL) else None
+    if page is not None and page.suffix != ".html":
+        raise InputError("--plot", arguments.plot, "name a file that ends in .html, or none to draw here")
+    if arguments.last < 1:
+        raise InputError("--last", arguments.last, "ask for at least one run")
+    with _opened(arguments.store) as store:
+        key = _one_key(store, arguments.key)
+        records = store.history(key, arguments.last)
+    if not arguments.plot:
+        _print_runs(records, "table")
+    elif page is None:
+        from model_load_test.pipelines.command_line.run_plot import draw_runs
+
+        print("\n".join(draw_runs(records[::-1], arguments.metric)))
+    else:
+        _write_page(page, key, records[::-1])
+
+
+def _write_page(page: Path, key: BaselineKey, records: Sequence[Record]) -> None:
+    from model_load_test.components.report.html import render_trend
+    from model_load_test.components.report.judging import history_point
+
+    subtitle = f"{_runs(len(records))} under {key.name}, oldest first. A green line marks a promotion."
+    content = render_trend(key.model_name, subtitle, [history_point(record) for record in records])
+    try:
+        page.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise InputError("--plot", str(page), f"name a file that can be written: {error.strerror}") from error
+    print(f"wrote {page}")
 
 
 def _show(arguments: argparse.Namespace) -> None:

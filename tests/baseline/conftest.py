@@ -135,11 +135,22 @@ def s3_uri():
 
 
 @pytest.fixture(scope="session")
-def fake_kfp_uri():
-    """A fake of KFP's API server with native artifacts, held against its published definition."""
+def start_fake_kfp():
+    """Starts a fake of KFP's API server, held against a published definition."""
     pytest.importorskip("jsonschema", reason="the fake API server checks by jsonschema")
-    with listening("fake_kfp_server.py", 0, FIXTURES / "kfp-native-artifacts.swagger.json") as (port, _):
-        yield f"kfp://127.0.0.1:{port}?run_id=11111111-run"
+    with contextlib.ExitStack() as stack:
+
+        def start(definition, *namespace):
+            file = FIXTURES / f"{definition}.swagger.json"
+            port, _ = stack.enter_context(listening("fake_kfp_server.py", 0, file, *namespace))
+            return f"kfp://127.0.0.1:{port}"
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def fake_kfp_uri(start_fake_kfp):
+    return f"{start_fake_kfp('kfp-native-artifacts')}?run_id=11111111-run"
 
 
 @pytest.fixture(scope="session")

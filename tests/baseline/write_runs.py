@@ -30,7 +30,7 @@ def main(uri: str, key_json: str, writer: str, count: str) -> None:
                 verdict="PASS",
                 created_at_ns=STARTED_NS + number * 1000 + int(writer),
             )
-            ask_store(uri, lambda store, record=record: store.record(key, record), time_limit_seconds=60)
+            ask_store(uri, lambda store, record=record: store.record(key, record), time_limit_seconds=200)
 
 
 if __name__ == "__main__":
