@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,8 @@ class Task:
     outputs: Mapping[str, TaskArtifact]
     parameters: Mapping[str, Any]
     output_file: Path
+    output_parameters: Mapping[str, Path] = field(default_factory=dict)
+    """Files that output parameters are written to."""
 
 
 def mounted_path(uri: str) -> Path:
@@ -70,6 +72,9 @@ def parse_task(executor_input: str) -> Task:
             outputs=_artifacts(outputs),
             parameters=inputs.get("parameterValues", {}),
             output_file=Path(outputs["outputFile"]),
+            output_parameters={
+                name: Path(one["outputFile"]) for name, one in outputs.get("parameters", {}).items()
+            },
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError("executor input", executor_input, f"let KFP put it in for {{{{$}}}} ({error})") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from model_load_test.components.errors import InputError
 
@@ -38,49 +38,16 @@ def write_blessing(folder: Path, blessed: bool, reason: str, model_from: Path | 
         model_from: The folder of InfraValidator's blessing, whose model is passed on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / (BLESSED_FILE if blessed else NOT_BLESSED_FILE)).touch()
+    for name, wanted in ((BLESSED_FILE, blessed), (NOT_BLESSED_FILE, not blessed)):
+        if wanted:
+            (folder / name).touch()
+        else:  # of an earlier try
+            (folder / name).unlink(missing_ok=True)
     metadata: dict[str, Any] = {"blessed": 1 if blessed else 0, "reason": reason}
     if model_from is not None:
         shutil.copytree(model_from / STAMPED_MODEL, folder / STAMPED_MODEL, dirs_exist_ok=True)
         metadata["has_model"] = 1
     return metadata
-
-
-def bless(
-    folder: Path,
-    verdict: str,
-    policies: Mapping[str, str],
-    *,
-    validated: Mapping[str, Any] | None = None,
-    validated_folder: Path | None = None,
-) -> dict[str, Any]:
-    """Writes the blessing that follows from a verdict; returns its metadata.
-
-    Args:
-        folder: The blessing's own.
-        verdict: The gate's: PASS, FAIL, INCONCLUSIVE, NO_BASELINE or INVALID.
-        policies: `on_inconclusive` and `on_no_baseline` of the gate spec.
-        validated: Metadata of InfraValidator's blessing, where there is one: both must say yes.
-        validated_folder: Its folder.
-
-    Raises:
-        InputError: The verdict or a policy is unknown.
-    """
-    from typing import get_args
-
-    from model_load_test.components.gate.policy import may_continue
-    from model_load_test.components.gate.spec import parse_gate_spec
-    from model_load_test.components.gate.verdict import Outcome, Verdict
-
-    if verdict not in get_args(Outcome):
-        raise InputError("verdict", verdict, f"give one of {', '.join(get_args(Outcome))}")
-    answer = Verdict(verdict=cast(Outcome, verdict), reasons=("the report says why",))
-    blessed, reason = may_continue(answer, parse_gate_spec(policies))
-    if validated is not None and not is_blessed(validated):
-        blessed, reason = False, "InfraValidator did not bless the model"
-    print(reason, flush=True)
-    stamped = validated_folder if validated is not None and has_model(validated) else None
-    return write_blessing(folder, blessed, reason, stamped)
 
 
 def saved_model_within(uri: str, folder: Path) -> str:

@@ -21,13 +21,17 @@ from tfx.types.experimental import simple_artifacts
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.image import load_test_image
-from model_load_test.components.tfx.settings import Settings, make_settings, settings_to_parameters
-from model_load_test.components.tfx.task import BREAK_ON_FAILURE
+from model_load_test.components.tfx.settings import (
+    BREAK_ON_FAILURE,
+    Settings,
+    make_settings,
+    settings_to_parameters,
+)
 
 _RUN_ID = "{{$.pipeline_job_uuid}}"
 """KFP fills it in; a run of its own makes a measurement of its own, whatever is cached."""
 
-_COMMAND = ["python3", "-m", "model_load_test.components.tfx", "{{$}}"]
+_COMMAND = ["python3", "-m", "model_load_test.components.tfx", "gate", "{{$}}"]
 """TFX passes the literal on, and KFP replaces it with everything the task is given."""
 
 

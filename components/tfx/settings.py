@@ -13,8 +13,12 @@ from model_load_test.components.protocols.endpoint import Endpoint, parse_endpoi
 
 _ENDPOINT_SCHEMES: Final = ("grpc://", "grpcs://", "http://", "https://")
 _BASELINE_KEYS: Final = ("endpoint", "model", "store", "namespace")
-_SERVING_KEYS: Final = ("endpoint", "model_name", "server_kind", "server_image", "server_flags", "replicas")
+_LIVE_KEYS: Final = ("endpoint", "model_name", "server_kind", "server_image", "server_flags", "replicas")
+_EMBEDDED_KEYS: Final = ("embedded", "model_name")
 _PAYLOAD_KEYS: Final = ("signature_name", "payload_requests", "batch_sizes")
+
+BREAK_ON_FAILURE: Final = "break_on_failure"
+"""Parameter of the gate's task beside those of `Settings`: 1 ends it with an error when it does not bless."""
 
 Text = Any
 """A str, or at compile time a RuntimeParameter of TFX, which is a str once the pipeline runs."""
@@ -34,7 +38,7 @@ class Settings:
     namespace: Text = "default"
     model_version: Text = ""
     serving_spec: Mapping[str, Any] = field(default_factory=dict)
-    """TFX's ServingSpec as JSON values; empty where a live endpoint is used."""
+    """TFX's ServingSpec as JSON values, or `embedded`; empty where a live endpoint is used."""
     server: Mapping[str, Any] = field(default_factory=dict)
     """What is known of live servers: server_kind, server_image, server_flags, replicas."""
     payload: Mapping[str, Any] = field(default_factory=dict)
@@ -59,8 +63,9 @@ def make_settings(
     """Sorts and checks what a user wrote.
 
     Args:
-        serving_spec: `{"endpoint": ..., "model_name": ...}` of a live server, or TFX's ServingSpec as
-            JSON values, by which a server is deployed.
+        serving_spec: `{"endpoint": ..., "model_name": ...}` of a live server; TFX's ServingSpec as
+            JSON values, by which servers are deployed; or `{"embedded": {}, "model_name": ...}` for
+            embedded servers within the task, on a laptop and in tests.
         baseline: The live server of the model in production, a baseline store, or a mapping with some
             of endpoint, model (its URI, to be served like the candidate), store, namespace.
         load_spec: Fields of the load spec; also signature_name, payload_requests and batch_sizes.
@@ -72,8 +77,8 @@ def make_settings(
     """
     against = _baseline(baseline)
     live = "endpoint" in serving_spec
-    if live:
-        refuse_unknown("serving_spec", serving_spec, _SERVING_KEYS)
+    if live or "embedded" in serving_spec:
+        refuse_unknown("serving_spec", serving_spec, _LIVE_KEYS if live else _EMBEDDED_KEYS)
     model_name = serving_spec.get("model_name", serving_spec.get("modelName", ""))
     if not model_name:
         raise InputError("serving_spec", dict(serving_spec), "name the model as the server knows it: model_name")

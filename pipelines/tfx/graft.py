@@ -11,6 +11,7 @@ from typing import Any, Final
 import yaml
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.image import load_test_image
 from model_load_test.components.tfx.settings import check_endpoints
 from model_load_test.pipelines.tfx.compiled import (
     CompiledPipeline,
@@ -88,13 +89,13 @@ def insert_gate(
     upstream = [after]
     if _MODEL_PARAMETER in _parameters_of(sub) and _MODEL_PARAMETER not in given:
         finder = f"{name}-{_MODEL_TASK}"
-        tasks[finder] = _finder_task(spec, platform, tasks, after, model_output, finder)
-        gate_inputs[_MODEL_PARAMETER] = _parameter_from(finder, "Output")
+        tasks[finder] = _finder_task(spec, tasks, after, model_output, finder)
+        gate_inputs[_MODEL_PARAMETER] = _parameter_from(finder, "uri")
         upstream.append(finder)
     tasks[name] = _task(name, component, {"parameters": gate_inputs}, upstream)
 
     blesser = f"{name}-{_BLESS_TASK}"
-    tasks[blesser] = _bless_task(spec, platform, name, blesser, given, validated)
+    tasks[blesser] = _bless_task(spec, name, blesser, given, validated)
     pusher = tasks[before]
     pusher.setdefault("inputs", {}).setdefault("artifacts", {})[BLESSING_INPUT] = {
         "taskOutputArtifact": {"producerTask": blesser, "outputArtifactKey": "blessing"}
@@ -281,60 +282,57 @@ def _merge(spec: dict[str, Any], platform: dict[str, Any], sub: CompiledPipeline
 
 def _bless_task(
     spec: dict[str, Any],
-    platform: dict[str, Any],
     gate_task: str,
     blesser: str,
     given: Mapping[str, Any],
     validated: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    from model_load_test.pipelines.tfx.pipeline import bless_model, bless_validated_model
-
-    chosen = bless_model if validated is None else bless_validated_model
-    component = _merge_component(spec, platform, chosen, blesser)
-    definition = spec["components"][component]
-    definition["outputDefinitions"]["artifacts"]["blessing"]["artifactType"] = dict(BLESSING_TYPE)
+    policies = [key for key in ("on_inconclusive", "on_no_baseline") if key in given]
+    definition: dict[str, Any] = {
+        "inputDefinitions": {"parameters": {key: {"parameterType": "STRING"} for key in ("verdict", *policies)}},
+        "outputDefinitions": {"artifacts": {"blessing": {"artifactType": dict(BLESSING_TYPE)}}},
+    }
     inputs: dict[str, Any] = {
         "parameters": {
             "verdict": _parameter_from(gate_task, "verdict"),
-            **{key: _constant(given[key]) for key in ("on_inconclusive", "on_no_baseline") if key in given},
+            **{key: _constant(given[key]) for key in policies},
         }
     }
     upstream = [gate_task]
     if validated is not None:
-        definition["inputDefinitions"]["artifacts"][BLESSING_INPUT]["artifactType"] = dict(BLESSING_TYPE)
+        definition["inputDefinitions"]["artifacts"] = {BLESSING_INPUT: {"artifactType": dict(BLESSING_TYPE)}}
         inputs["artifacts"] = {BLESSING_INPUT: dict(validated)}
         if "taskOutputArtifact" in validated:
             upstream.append(validated["taskOutputArtifact"]["producerTask"])
-    return _task(blesser, component, inputs, upstream)
+    _add_component(spec, blesser, definition, "bless")
+    return _task(blesser, blesser, inputs, upstream)
 
 
 def _finder_task(
-    spec: dict[str, Any],
-    platform: dict[str, Any],
-    tasks: Mapping[str, Any],
-    after: str,
-    model_output: str,
-    finder: str,
+    spec: dict[str, Any], tasks: Mapping[str, Any], after: str, model_output: str, finder: str
 ) -> dict[str, Any]:
-    from model_load_test.pipelines.tfx.pipeline import find_saved_model
-
     outputs = spec["components"][tasks[after]["componentRef"]["name"]].get("outputDefinitions", {})
-    if model_output not in outputs.get("artifacts", {}):
-        known = outputs.get("artifacts", {})
-        raise InputError("model_output", model_output, f"{after} has no such output; {nearest(model_output, known)}")
-    component = _merge_component(spec, platform, find_saved_model, finder)
+    made = outputs.get("artifacts", {})
+    if model_output not in made:
+        raise InputError("model_output", model_output, f"no output of {after}; {nearest(model_output, made)}")
+    definition = {
+        "inputDefinitions": {"artifacts": {"model": {"artifactType": made[model_output]["artifactType"]}}},
+        "outputDefinitions": {"parameters": {"uri": {"parameterType": "STRING"}}},
+    }
+    _add_component(spec, finder, definition, "find-saved-model")
     model = {"taskOutputArtifact": {"producerTask": after, "outputArtifactKey": model_output}}
-    return _task(finder, component, {"artifacts": {"model": model}}, [after])
+    return _task(finder, finder, {"artifacts": {"model": model}}, [after])
 
 
-def _merge_component(spec: dict[str, Any], platform: dict[str, Any], component: Any, prefix: str) -> str:
-    """Puts one component of the KFP SDK into the spec; returns its name there."""
-    compiled = compile_pipeline(component)
-    ((inner, _),) = compiled.spec["components"].items()
-    root = _merge(spec, platform, compiled, f"{prefix}-")
-    # A single component is compiled as a pipeline of one task; that shell is not wanted.
-    del spec["components"][root]
-    return f"{prefix}-{inner}"
+def _add_component(spec: dict[str, Any], name: str, definition: Mapping[str, Any], task: str) -> None:
+    label = f"exec-{name}"
+    spec["components"][name] = {"executorLabel": label, **definition}
+    spec["deploymentSpec"]["executors"][label] = {
+        "container": {
+            "image": load_test_image(),
+            "command": ["python3", "-m", "model_load_test.components.tfx", task, "{{$}}"],
+        }
+    }
 
 
 def _task(
