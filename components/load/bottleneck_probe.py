@@ -23,13 +23,12 @@ from model_load_test.components.load.counters import (
 )
 from model_load_test.components.load.generators import Generator
 from model_load_test.components.load.host import usable_cores
-from model_load_test.components.load.saturation import SaturationWatch, saturation_checks
+from model_load_test.components.load.saturation import SaturationWatch
 from model_load_test.components.load.schedule import LEAD_SECONDS, TAIL_SECONDS, Arm
 from model_load_test.components.load.spec import LoadSpec
 from model_load_test.components.protocols.access import ssl_context
 from model_load_test.components.protocols.endpoint import Endpoint
 from model_load_test.components.results import columns
-from model_load_test.components.results.checks import Check
 
 _LOCUST_MODULE = "model_load_test.components.load.locust"
 
@@ -77,9 +76,7 @@ class BottleneckProbe:
         self._before = self._read_all()
         self._since_ns = time.time_ns()
 
-    def findings(
-        self, table: pa.Table, generator_cores: float | None = None
-    ) -> tuple[dict[str, Any], list[Check]]:
+    def findings(self, table: pa.Table, generator_cores: float | None = None) -> dict[str, Any]:
         """What was found, after the run.
 
         Args:
@@ -88,8 +85,8 @@ class BottleneckProbe:
                 says so more exactly than the watch.
 
         Returns:
-            For `RunMetadata.host`: `saturation`, numbers of the machine, and `bottleneck`, by arm;
-            and what speaks against the measurement.
+            For `RunMetadata.host`: `saturation`, numbers of the machine which `results.validity`
+            looks at, and `bottleneck`, by arm.
         """
         numbers = self._watch.summary()
         if generator_cores is not None:
@@ -103,7 +100,7 @@ class BottleneckProbe:
             bottleneck = self._bottleneck(arm, table, numbers)
             if bottleneck is not None:
                 found[arm] = msgspec.to_builtins(bottleneck)
-        return {"saturation": numbers, "bottleneck": found}, saturation_checks(numbers)
+        return {"saturation": numbers, "bottleneck": found}
 
     def _bottleneck(self, arm: Arm, table: pa.Table, numbers: Mapping[str, float]) -> Bottleneck | None:
         rows = self._rows(arm, table)

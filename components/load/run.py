@@ -146,7 +146,7 @@ def run_load_test(
         remove_request_files(test)
     table = runner.table()
     runner.checks += locust_findings(runner.accounts)
-    found, checks = probe.findings(table, highest_cpu_share(runner.accounts) if runner.accounts else None)
+    found = probe.findings(table, highest_cpu_share(runner.accounts) if runner.accounts else None)
     metadata = RunMetadata(
         load_spec=msgspec.to_builtins(spec),
         payload=payload_facts(manifest),
@@ -154,7 +154,7 @@ def run_load_test(
         tool_version=generator.version,
         command=tuple(runner.commands),
         host={**host_facts(), **cpu.shares(), **found},
-        checks=tuple(msgspec.to_builtins(check) for check in (*runner.checks, *checks)),
+        checks=tuple(msgspec.to_builtins(check) for check in runner.checks),
         cut_off=runner.cut_off,
         started_at_ns=started_at_ns,
         ended_at_ns=time.time_ns(),
@@ -323,6 +323,7 @@ class SegmentRunner:
         self._test = test
         self._generator = generator
         self._sources = sources
+        self._manifest = read_manifest(test.payload_path)
         self._secrets = test.connection.secrets()
         self._segments = 0
         self._in_blocks = False
@@ -374,6 +375,8 @@ class SegmentRunner:
                     source=self._sources[arm],
                     load_seconds=segment.load_seconds,
                     report=test.work_path / f"{arm}-{self._segments:04d}.json",
+                    call=self._manifest.call,
+                    protoset=self._manifest.protoset,
                     connection=test.connection,
                     metadata_file=metadata_file if metadata_file.exists() else None,
                     meeting=meeting,

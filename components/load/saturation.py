@@ -22,7 +22,6 @@ import psutil
 
 from model_load_test.components.load.host import usable_cores
 from model_load_test.components.protocols.endpoint import Endpoint
-from model_load_test.components.results.checks import Check
 
 SAMPLE_SECONDS: Final = 0.5
 _SAMPLES_PER_CONNECT: Final = 4
@@ -30,11 +29,6 @@ _CONNECT_TIMEOUT_SECONDS: Final = 1.0
 _MOST_SAMPLES: Final = 20_000
 """Nearly three hours; of a longer run the later part is kept."""
 _PROC: Final = Path("/proc")
-
-PORTS_SHARE_TOLD: Final = 0.80
-DESCRIPTORS_SHARE_TOLD: Final = 0.80
-RUNNABLE_PER_CORE_TOLD: Final = 2.0
-RETRANSMITTED_SHARE_TOLD: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -186,49 +180,6 @@ def connect_seconds(endpoint: Endpoint) -> float | None:
             return time.perf_counter() - begun
     except OSError:
         return None
-
-
-def saturation_checks(numbers: Mapping[str, float]) -> list[Check]:
-    """What the watch's summary says against the measurement."""
-    return [
-        Check(
-            code=code, detail=sentence.format(**numbers), consequence="WARNING", numbers={name: numbers[name]}
-        )
-        for code, name, limit, sentence in _LIMITS
-        if numbers.get(name, 0.0) >= limit
-    ]
-
-
-_LIMITS: Final = (
-    (
-        "ports-short",
-        "ports_share",
-        PORTS_SHARE_TOLD,
-        "The generator's machine held {sockets_peak:.0f} TCP sockets, {ports_share:.0%} of its ephemeral "
-        "ports: soon no connection can be opened. Keep connections alive, or use more machines",
-    ),
-    (
-        "descriptors-short",
-        "descriptors_share",
-        DESCRIPTORS_SHARE_TOLD,
-        "A generator process held {descriptors_share:.0%} of the files it may open. Raise the limit "
-        "(ulimit -n)",
-    ),
-    (
-        "run-queue",
-        "runnable_per_core",
-        RUNNABLE_PER_CORE_TOLD,
-        "On average {runnable_per_core:.1f} threads wanted each core of the generator's machine: requests "
-        "and answers waited for one. Give it quieter or more cores",
-    ),
-    (
-        "segments-resent",
-        "resent_share",
-        RETRANSMITTED_SHARE_TOLD,
-        "{resent_share:.1%} of the TCP segments had to be sent again: the network loses some, and latencies "
-        "hold the wait",
-    ),
-)
 
 
 @dataclass

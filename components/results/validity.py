@@ -13,7 +13,9 @@
 | windows-apart | INVALID | two workers did not load at the same time |
 | start-skew | WARNING | workers started far apart |
 | too-few-rows | INFO | too few OK requests for the 99th percentile |
-| generator-busy, cpu-stolen | WARNING | the generator's machine had no time to spare |
+| generator-busy, cpu-stolen, run-queue | WARNING | the generator's machine had no time to spare |
+| ports-short, descriptors-short | WARNING | it was near its limit of connections or open files |
+| segments-resent | WARNING | the network lost some of what was sent |
 | load-varies | WARNING | one report of several load steps |
 | closed-loop | INFO | the generator waits for answers, so slow answers lower the load |
 
@@ -406,8 +408,52 @@ def _check_duplicates(sent_at_ns: Int64s, latency_ns: Int64s, workers: columns.I
     return [Check(code="duplicate-worker", detail=detail, consequence="INVALID", numbers=numbers)]
 
 
+_SATURATION: Final = (
+    (
+        "run-queue",
+        "runnable_per_core",
+        2.0,
+        "On average {:.1f} threads wanted each core of the generator's machine: requests and answers waited "
+        "for one. Give it quieter or more cores",
+    ),
+    (
+        "ports-short",
+        "ports_share",
+        0.80,
+        "The generator's machine held connections on {:.0%} of its ephemeral ports: soon none can be opened. "
+        "Keep connections alive, or use more machines",
+    ),
+    (
+        "descriptors-short",
+        "descriptors_share",
+        0.80,
+        "A generator process held {:.0%} of the files it may open. Raise the limit (ulimit -n)",
+    ),
+    (
+        "segments-resent",
+        "resent_share",
+        0.01,
+        "{:.1%} of the TCP segments of the generator's machine had to be sent again: the network loses some, "
+        "and latencies hold the wait",
+    ),
+)
+"""Code, name in the numbers that the load room saw, limit, sentence."""
+
+
+def _check_saturation(numbers: Mapping[str, Any]) -> Iterator[Check]:
+    for code, name, limit, sentence in _SATURATION:
+        number = numbers.get(name)
+        if _is_number(number) and number >= limit:
+            yield Check(
+                code=code,
+                detail=sentence.format(number),
+                consequence="WARNING",
+                numbers={name: float(number)},
+            )
+
+
 def _check_host(host: Mapping[str, Any]) -> list[Check]:
-    found = []
+    found = list(_check_saturation(host.get("saturation") or {}))
     for code, key, limit, sentence in (
         ("generator-busy", "cpu_busy_share", CPU_BUSY_SHARE, "was busy"),
         ("cpu-stolen", "cpu_steal_share", CPU_STOLEN_SHARE, "waited for its host"),
