@@ -126,8 +126,10 @@ def api_of(spec: ServingSpec) -> Api:
 
 
 def served_name(arm: DeployedArm, spec: ServingSpec) -> str:
-    """The name by which the server knows the model: KServe and Seldon v2 name it after their resource."""
-    return arm.name if spec.kind in ("kserve", "seldon-v2") else spec.model_name
+    """The name by which the server knows the model; Seldon v2 names it after its resource."""
+    if spec.kind == "kserve":
+        return kserve.served_name(arm, spec)
+    return arm.name if spec.kind == "seldon-v2" else spec.model_name
 
 
 def endpoint_of(

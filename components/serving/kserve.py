@@ -18,6 +18,8 @@ from model_load_test.components.serving.spec import ServingSpec, ServingSpecErro
 
 PREDICTOR_LABEL: Final = "serving.kserve.io/inferenceservice"
 _GRPC_PORT: Final = 9000
+_NAMED_BY_FLAG: Final = ("tensorflow", "sklearn", "xgboost", "lightgbm", "paddle", "pmml", "huggingface")
+"""Formats whose servers take `--model_name`."""
 
 
 def manifests(arm: DeployedArm, spec: ServingSpec) -> list[dict[str, Any]]:
@@ -27,7 +29,7 @@ def manifests(arm: DeployedArm, spec: ServingSpec) -> list[dict[str, Any]]:
     model: dict[str, Any] = {
         "modelFormat": {"name": spec.model_format},
         "storageUri": storage_uri(arm),
-        "args": list(spec.flags),
+        "args": [*_name_flags(spec), *spec.flags],
         "env": [dict(one) for one in spec.environment],
         "resources": {part: dict(amounts) for part, amounts in spec.resources.items()},
         "image": spec.image,
@@ -66,6 +68,16 @@ def manifests(arm: DeployedArm, spec: ServingSpec) -> list[dict[str, Any]]:
             "spec": {"predictor": {name: value for name, value in predictor.items() if value}},
         }
     ]
+
+
+def served_name(arm: DeployedArm, spec: ServingSpec) -> str:
+    """The name by which the server knows the model: KServe's own is the InferenceService's."""
+    return spec.model_name if _name_flags(spec) else arm.name
+
+
+def _name_flags(spec: ServingSpec) -> list[str]:
+    """What comes later wins: both arms know their model by one name, so that they can be sent the same."""
+    return [f"--model_name={spec.model_name}"] if spec.model_format in _NAMED_BY_FLAG else []
 
 
 def storage_uri(arm: DeployedArm) -> str:

@@ -1,0 +1,47 @@
+"""Runs one container component.
+
+python -m model_load_test.components.tasks NAME EXECUTOR_INPUT
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from model_load_test.components.cluster.interruption import Interrupted
+from model_load_test.components.errors import InputError
+from model_load_test.components.tasks.executor import parse_executor_input
+
+TASKS: Final = {
+    "plan_serving": "serving",
+    "deploy_model_server": "serving",
+    "validate_model_server": "serving",
+    "require_infra_blessing": "serving",
+    "teardown_model_server": "serving",
+}
+"""Container components by the module beside this one that has their bodies."""
+
+BAD_INPUT: Final = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the task; 0 when done, 2 with one clear message when it cannot be, 143 when told to stop."""
+    name, executor_input = (sys.argv[1:] if arguments is None else arguments)[:2]
+    body = getattr(importlib.import_module(f"model_load_test.components.tasks.{TASKS[name]}"), name)
+    try:
+        task = parse_executor_input(executor_input)
+        body(task)
+        task.finish()
+    except InputError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return BAD_INPUT
+    except Interrupted as error:
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
