@@ -18,8 +18,8 @@ from model_load_test.components.load.schedule import Segment
 START_LEAD_SECONDS: Final = 0.1
 """From the moment all are ready to the instant of the start: time for each to be told."""
 _POLL_SECONDS: Final = 0.2
-_KEEPING_SECONDS: Final = 6.0
-"""Generators that are told to stop have three seconds to write what they have; then it must travel."""
+KEEPING_SECONDS: Final = 25.0
+"""A generator that is told to stop waits for its answers and writes what it has; then that must travel."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Agreement:
                 self.spoil(Spoiled("generator-late", detail))
         if self.spoiled or interrupted():
             self.stop("another generator failed" if self.spoiled else "the run was interrupted")
-            self._wait(self._all_brought, _KEEPING_SECONDS, lambda: False)
+            self._wait(self._all_brought, KEEPING_SECONDS, lambda: False)
         with self._changed:
             return dict(sorted(self._loaded.items()))
 

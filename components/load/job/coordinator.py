@@ -26,7 +26,6 @@ from model_load_test.components.cluster.removal import Removal, remove
 from model_load_test.components.cluster.rights import Right, right
 from model_load_test.components.cluster.waiting import DidNotComeUp, PodWatch
 from model_load_test.components.load.blocks import assign_block
-from model_load_test.components.load.generators import find_generator
 from model_load_test.components.load.job.agreement import Agreement
 from model_load_test.components.load.job.manifest import generator_selector, job_manifest, job_name
 from model_load_test.components.load.job.merge import merged_host, merged_rows, start_skew_ns
@@ -47,7 +46,7 @@ from model_load_test.components.load.job.watch import (
 )
 from model_load_test.components.load.preflight import prepare
 from model_load_test.components.load.processes import Interruption
-from model_load_test.components.load.progress import Progress, print_progress
+from model_load_test.components.load.progress import Progress, ProgressUpdate, print_progress
 from model_load_test.components.load.run import (
     LoadTest,
     StopRule,
@@ -135,7 +134,8 @@ def removed_at_the_end(job: LoadJob, progress: Progress) -> Iterator[None]:
     """Removes what an earlier try of the same task left, and at the end of the block what this one made."""
     earlier = _remove(job)
     if earlier.removed:
-        progress(f"removed what an earlier try of this task left: {', '.join(map(str, earlier.removed))}")
+        what = ", ".join(map(str, earlier.removed))
+        progress(ProgressUpdate(f"removed what an earlier try of this task left: {what}"))
     try:
         yield
     finally:
@@ -179,7 +179,8 @@ def _run(
         if job.reference_path:
             write_reference(job.reference_path, job.cluster.namespace, job.identity, [(JOB, name)])
         job.cluster.create(_owned(job.cluster, manifest))
-        progress(f"created Job {name} of {job.spec.generators} generators in {job.cluster.namespace}")
+        where = f"{job.spec.generators} generators in {job.cluster.namespace}"
+        progress(ProgressUpdate(f"created Job {name} of {where}"))
         watches = [
             GeneratorWatch(job.cluster, name, generator_selector(job.identity), agreement),
             *server_watches,
@@ -191,7 +192,7 @@ def _run(
         findings += _findings_on_clocks(agreement)
         runner = JobRunner(agreement, test.spec, interruption, findings)
         measured = _measured(test, runner, started_at_ns)
-        measure(runner, test.spec, stop_rule_of(measured), progress)
+        measure(runner, test.spec, stop_rule_of(measured), progress, test.limits)
         return _measured(test, runner, started_at_ns)
 
 
@@ -241,7 +242,8 @@ def _await_ready(job: LoadJob, agreement: Agreement, interruption: Interruption,
     begun = time.monotonic()
     ready = agreement.wait_until_ready(job.spec.start_timeout_seconds, interruption.is_set)
     if ready:
-        progress(f"all {job.spec.generators} generators are ready after {time.monotonic() - begun:.1f} s")
+        seconds = time.monotonic() - begun
+        progress(ProgressUpdate(f"all {job.spec.generators} generators are ready after {seconds:.1f} s"))
         return
     what = f"the load Job {job_name(job.identity)}"
     if agreement.spoiled:
@@ -298,6 +300,7 @@ class JobRunner:
     cut_off: int = 0
     skews_ns: list[int] = field(default_factory=list)
     newest: dict[int, dict[str, Any]] = field(default_factory=dict)
+    tick: Callable[[], None] = lambda: None
     _tables: list[pa.Table] = field(default_factory=list)
 
     @property
@@ -312,7 +315,7 @@ class JobRunner:
     def run(self, segment: Segment) -> None:
         """Has all generators run one segment and keeps their rows."""
         seconds = segment.load_seconds + self.spec.timeout_seconds + SEGMENT_GRACE_SECONDS
-        loaded = self.agreement.run(segment, seconds, self.interruption.is_set)
+        loaded = self.agreement.run(segment, seconds, self._interrupted)
         rows_of_arm = merged_rows(loaded, self.agreement.greetings)
         self._tables.append(assign_block(rows_of_arm, segment))
         if any(rows.num_rows for rows in rows_of_arm.values()):
@@ -330,6 +333,10 @@ class JobRunner:
             detail = f"The load was stopped: {self.interruption.reason}."
             self._find(Check("load-stopped", detail, "INVALID"))
 
+    def _interrupted(self) -> bool:
+        self.tick()
+        return self.interruption.is_set()
+
     def _find(self, check: Check) -> None:
         if check not in self.checks:
             self.checks.append(check)
@@ -337,13 +344,12 @@ class JobRunner:
 
 def _measured(test: LoadTest, runner: JobRunner, started_at_ns: int) -> Measured:
     greetings = runner.agreement.greetings
-    generator = find_generator(test.spec.tool)
     host = merged_host(greetings.values(), runner.newest.values(), runner.skews_ns)
     checks = [*runner.checks, *_check_skew(host)]
     metadata = RunMetadata(
         load_spec=msgspec.to_builtins(test.spec),
         payload=payload_facts(read_manifest(test.payload_path)),
-        tool=generator.tool,
+        tool=test.spec.tool,
         tool_version=", ".join(sorted({one.tool_version for one in greetings.values()})),
         command=tuple(runner.commands),
         host=host,

@@ -40,7 +40,12 @@ from model_load_test.components.load.job.plan import (
 )
 from model_load_test.components.load.preflight import prepare
 from model_load_test.components.load.processes import Interruption
-from model_load_test.components.load.run import SegmentRunner, interruptible, request_sources
+from model_load_test.components.load.run import (
+    SegmentRunner,
+    interruptible,
+    remove_request_files,
+    request_sources,
+)
 from model_load_test.components.load.schedule import Segment
 from model_load_test.components.results.table import ROWS_SCHEMA
 
@@ -56,6 +61,7 @@ ENDED: Final = 143
 _PATIENCE_SECONDS: Final = 30.0
 """So long a coordinator may be unreachable; it sits in the same cluster and keeps no state elsewhere."""
 _LAST_WORDS_SECONDS: Final = 3.0
+"""A generator that is told to end has no time to wait for a coordinator that may be gone."""
 _PAUSE_SECONDS: Final = 0.2
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -69,15 +75,15 @@ class CoordinatorGone(Exception):
 class Coordinator:
     """The generator's end of the conversation. Not for several threads at once: each takes its own."""
 
-    def __init__(self, address: str, token: str, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+    def __init__(self, address: str, token: str, interruption: Interruption) -> None:
         self._address = address
         self._token = token
-        self._patience_seconds = patience_seconds
+        self._interruption = interruption
         self._connection: http.client.HTTPConnection | None = None
 
-    def another(self, patience_seconds: float = _PATIENCE_SECONDS) -> Coordinator:
+    def another(self) -> Coordinator:
         """A connection of its own, for another thread."""
-        return Coordinator(self._address, self._token, patience_seconds)
+        return Coordinator(self._address, self._token, self._interruption)
 
     def ask(self, path: str, kind: type[Answer], body: object = None) -> Answer:
         """Asks until there is an answer; every question may be asked twice.
@@ -87,13 +93,14 @@ class Coordinator:
             InputError: The coordinator takes us for somebody else.
         """
         encoded = None if body is None else msgspec.msgpack.encode(body)
-        deadline = time.monotonic() + self._patience_seconds
+        begun = time.monotonic()
         while True:
             try:
                 return msgspec.msgpack.decode(self._exchange(path, encoded), type=kind)
             except (OSError, http.client.HTTPException) as error:
                 self.close()
-                if time.monotonic() > deadline:
+                patience = _LAST_WORDS_SECONDS if self._interruption.is_set() else _PATIENCE_SECONDS
+                if time.monotonic() > begun + patience:
                     raise CoordinatorGone(f"{self._address} does not answer: {error}") from None
                 time.sleep(_PAUSE_SECONDS)
 
@@ -145,8 +152,8 @@ class _Place:
 
 def main() -> int:
     """Runs the generator; its exit code says how it ended."""
-    place = _place(os.environ)
     interruption = Interruption()
+    place = _place(os.environ, interruption)
     with interruptible(interruption), tempfile.TemporaryDirectory(prefix="generator-") as folder:
         try:
             return _run(place, Path(folder), interruption)
@@ -156,7 +163,7 @@ def main() -> int:
         except InputError as error:
             _say(f"error: {error}")
             failure = Failure(place.index, str(error))
-            place.coordinator.another(_LAST_WORDS_SECONDS).ask("/failed", type(None), failure)
+            place.coordinator.another().ask("/failed", type(None), failure)
             return CANNOT_START
 
 
@@ -182,10 +189,13 @@ def _run(place: _Place, folder: Path, interruption: Interruption) -> int:
     )
     coordinator.ask("/ready", type(None), greeting)
     _say(f"generator {index} of {plan.generators} is ready")
-    exit_code = _load_as_ordered(coordinator, index, runner, clock, folder)
+    try:
+        exit_code = _load_as_ordered(coordinator, index, runner, clock, folder)
+    finally:
+        remove_request_files(test)
     if interruption.is_set() and not told_to_stop.is_set():
         why = f"its pod was told to end ({interruption.reason})"
-        coordinator.another(_LAST_WORDS_SECONDS).ask("/failed", type(None), Failure(index, why))
+        coordinator.another().ask("/failed", type(None), Failure(index, why))
         return ENDED
     return exit_code
 
@@ -298,12 +308,12 @@ def _listen_for_stop(coordinator: Coordinator, interruption: Interruption) -> th
     return told
 
 
-def _place(environment: Mapping[str, str]) -> _Place:
+def _place(environment: Mapping[str, str], interruption: Interruption) -> _Place:
     missing = [name for name in (COORDINATOR, TOKEN, INDEX) if not environment.get(name)]
     if missing:
         raise InputError(missing[0], "", "this runs in the pods of a load Job, which set it")
     return _Place(
-        coordinator=Coordinator(environment[COORDINATOR], environment[TOKEN]),
+        coordinator=Coordinator(environment[COORDINATOR], environment[TOKEN], interruption),
         index=int(environment[INDEX]),
         pod=environment.get(POD_NAME) or socket.gethostname(),
         node=environment.get(NODE_NAME, ""),

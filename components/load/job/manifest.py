@@ -22,8 +22,8 @@ NODE_NAME: Final = "MODEL_LOAD_TEST_NODE"
 
 _USER: Final = 65532
 _NODE: Final = "kubernetes.io/hostname"
-_GRACE_SECONDS: Final = 10
-"""A generator that is told to stop needs three seconds at most to keep its rows and send them."""
+_GRACE_SECONDS: Final = 30
+"""A generator that is told to stop waits for the answers it is owed, then brings its rows."""
 _SCRATCH: Final = "/tmp"
 """The pod's own, an emptyDir; all else is read-only."""
 
