@@ -82,6 +82,9 @@ def _of_kubernetes(environment: Mapping[str, str], service_account: Path, deadli
     except config.ConfigException as error:
         return NodeFacts(reason=f"the service account cannot be used: {error}")
     except ApiException as error:
+        if not error.status:
+            # So the client says that TLS failed.
+            return NodeFacts(reason=f"the Kubernetes API does not answer: {error.reason}")
         what = f"the Kubernetes API answered {error.status} {error.reason}"
         return NodeFacts(reason=f"{what}: allow get on nodes, or set MODEL_LOAD_TEST_NODE_TYPE")
     except (HTTPError, OSError, TimeoutError) as error:
@@ -103,11 +106,12 @@ def _node_labels(
     return node.metadata.labels or {}
 
 
-def _left(deadline: float) -> float:
+def _left(deadline: float) -> tuple[float, float]:
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("the time limit is over")
-    return left
+    # A single number must be whole for this client: it ignores others, and would wait for ever.
+    return left, left
 
 
 def _first(labels: Mapping[str, str], names: tuple[str, ...]) -> str:
