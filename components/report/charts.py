@@ -70,6 +70,8 @@ class Chart:
     horizontal_marks: tuple[Mark, ...] = ()
     bands: tuple[tuple[str, float, float], ...] = ()
     """CSS class and horizontal extent of tinted stretches."""
+    levels: tuple[tuple[str, float, float], ...] = ()
+    """CSS class and vertical extent of tinted stretches."""
     crosses: tuple[float, ...] = ()
     """Places along the bottom where something failed."""
     x_labels: bool = True
@@ -117,6 +119,7 @@ def chart(drawn: Chart) -> Markup:
         "svg",
         *_grid(drawn),
         *(_band(drawn.x, band) for band in drawn.bands),
+        *(_level(drawn.y, level) for level in drawn.levels),
         *(_vertical_mark(drawn, mark) for mark in drawn.vertical_marks),
         *(_horizontal_mark(drawn, mark) for mark in drawn.horizontal_marks),
         _curves(drawn),
@@ -233,6 +236,13 @@ def _band(scale: Scale, band: tuple[str, float, float]) -> Markup:
     return element(
         "rect", class_=f"band {style}", x=f"{left}%", width=f"{round(right - left, 2)}%", y="0", height="100%"
     )
+
+
+def _level(scale: Scale, level: tuple[str, float, float]) -> Markup:
+    style, low, high = level
+    bottom, top = scale.percent(low), scale.percent(high)
+    place = {"y": f"{round(100 - top, 2)}%", "height": f"{round(top - bottom, 2)}%"}
+    return element("rect", class_=f"band {style}", x="0", width="100%", **place)
 
 
 def _vertical(place: float, **attributes: object) -> Markup:

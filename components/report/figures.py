@@ -222,47 +222,6 @@ def tail_figure(report: RunReport) -> Figure | None:
     return Figure((panel,), columns, tuple(rows))
 
 
-def history_figure(report: RunReport) -> Figure | None:
-    """p95 of earlier runs with the same baseline key, and of this one at the end."""
-    points = [
-        (point, point.metrics["candidate_p95_ms"] / 1e3)
-        for point in report.history
-        if "candidate_p95_ms" in point.metrics
-    ]
-    if not points:
-        return None
-    values = [value for _, value in points]
-    labels = [f"{point.created_at:%d %b %Y} {point.model_version}".strip() for point, _ in points]
-    this = latency_seconds(report.arms.get("candidate"), "p95")
-    if this is not None:
-        values.append(this)
-        labels.append("This run")
-    x = Scale(-0.5, len(values) - 0.5, ())
-    y = latency_scale(values)
-    styles = ["baseline"] * len(points) + ["candidate"] * (len(values) - len(points))
-    picture = chart(
-        Chart(
-            name=f"p95 of {len(points)} earlier runs, "
-            f"from {format_seconds(min(values))} to {format_seconds(max(values))}",
-            x=x,
-            y=y,
-            height=160,
-            curves=(Curve("baseline", tuple(enumerate(values))),),
-            dots=tuple(
-                (style, index, value) for index, (style, value) in enumerate(zip(styles, values, strict=True))
-            ),
-            hits=tuple(
-                Hit(index, f"{label}\np95\t{format_seconds(value)}")
-                for index, (label, value) in enumerate(zip(labels, values, strict=True))
-            ),
-            x_labels=False,
-        )
-    )
-    rows = tuple((label, format_seconds(value)) for label, value in zip(labels, values, strict=True))
-    panel = Panel("p95 of earlier runs", picture, "Oldest first, this run last.")
-    return Figure((panel,), ("Run", "p95"), rows)
-
-
 def _forest(verdict: Verdict, metrics: dict[str, MetricVerdict], scale: Scale, axis_title: str) -> Forest:
     counted = "runs" if verdict.judgement == "historical" else "pairs"
     return Forest(

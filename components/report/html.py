@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -13,15 +13,16 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
+from model_load_test.components.errors import InputError
 from model_load_test.components.report.arms import error_share, latency_seconds
 from model_load_test.components.report.figures import (
     distribution_figure,
     forest_figures,
-    history_figure,
     tail_figure,
     time_figure,
 )
-from model_load_test.components.report.model import RunReport
+from model_load_test.components.report.model import HistoryPoint, RunReport
+from model_load_test.components.report.trend import history_figure, trend_figure
 from model_load_test.components.report.wording import (
     ABSENT,
     METRIC_TITLES,
@@ -39,6 +40,7 @@ from model_load_test.components.report.wording import (
     metric_title,
     present,
 )
+from model_load_test.components.version import __version__
 
 _HERE = Path(__file__).parent
 _LATENCIES = ("mean", "p50", "p90", "p95", "p99", "p999", "max")
@@ -99,6 +101,24 @@ def render_page(report: RunReport) -> str:
         absent=ABSENT,
         text=_asset,
     )
+
+
+def render_trend(title: str, subtitle: str, points: Sequence[HistoryPoint]) -> str:
+    """The runs of a key over time as one self-contained HTML document.
+
+    Args:
+        title: Heading of the page.
+        subtitle: One sentence under it.
+        points: The runs, oldest first.
+
+    Raises:
+        InputError: None of the runs tells its p95.
+    """
+    trend = trend_figure(points)
+    if trend is None:
+        raise InputError("runs", len(points), "there must be a run that holds candidate_p95_ms")
+    page = _environment().get_template("trend.html.jinja")
+    return page.render(title=title, subtitle=subtitle, trend=trend, version=__version__, text=_asset)
 
 
 @cache

@@ -59,7 +59,9 @@ def judge_results(
         },
         fingerprints={"run": fingerprint_text(parse_fingerprint(results.metadata.fingerprint))},
         payload=results.metadata.payload,
-        history=[_point(record) for record in found.history],
+        history=[history_point(record) for record in found.history],
+        history_note=found.reason,
+        history_differences=found.differences,
     )
 
 
@@ -78,13 +80,21 @@ def gate_values_of(record: Record) -> dict[str, float]:
     return values
 
 
-def _point(record: Record) -> HistoryPoint:
+def history_point(record: Record) -> HistoryPoint:
+    """What the trend shows of a record."""
     return HistoryPoint(
-        created_at=datetime.fromtimestamp(record.created_at_ns / 1e9, timezone.utc),
+        created_at=_moment(record.created_at_ns),
         metrics=record.metrics,
         run=record.run_id,
         model_version=record.model_version,
+        verdict=record.verdict,
+        promoted_at=_moment(record.promoted_at_ns) if record.promoted_at_ns else None,
+        reference=record.promoted,
     )
+
+
+def _moment(at_ns: int) -> datetime:
+    return datetime.fromtimestamp(at_ns / 1e9, timezone.utc)
 
 
 def _arms(metadata: RunMetadata) -> tuple[str, ...]:

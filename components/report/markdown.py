@@ -33,6 +33,7 @@ def render_summary(report: RunReport) -> str:
         _comparison(report),
         _requests(report),
         _objectives(report),
+        _history(report),
         _checks(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -86,6 +87,12 @@ def _requests(report: RunReport) -> str:
 def _objectives(report: RunReport) -> str:
     rows = [[_plain(o.objective), o.verdict, _plain(o.note)] for o in report.verdict.objectives]
     return _table(["Objective", "Verdict", "Note"], rows)
+
+
+def _history(report: RunReport) -> str:
+    lines = [f"- {_plain(report.history_note)}"] if report.history_note else []
+    lines += [f"- measured otherwise: {_plain(what)}" for what in report.history_differences]
+    return "\n".join(["### Earlier runs", "", *lines]) if lines else ""
 
 
 def _checks(report: RunReport) -> str:

@@ -47,6 +47,11 @@ class HistoryPoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """The numbers of that run, named as `report.metrics` names them."""
     run: str = ""
     model_version: str = ""
+    verdict: str = ""
+    promoted_at: datetime | None = None
+    """When the run was last made the reference of its key; absent when never."""
+    reference: bool = False
+    """Whether it was the reference when this report was made."""
 
 
 class RunReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -78,6 +83,10 @@ class RunReport(msgspec.Struct, frozen=True, omit_defaults=True):
     quantiles: QuantileCurve | None = None
     history: tuple[HistoryPoint, ...] = ()
     """Earlier runs with the same baseline key, oldest first."""
+    history_note: str = ""
+    """How the search for earlier runs ended, in one sentence."""
+    history_differences: tuple[str, ...] = ()
+    """What the earlier runs were measured under otherwise, where similar ones were asked for."""
     links: dict[str, str] = {}
     """Title to address: the pipeline run, the results table, a dashboard."""
     version: str = __version__
@@ -95,6 +104,8 @@ def build_run_report(
     server_kind: str = "",
     payload: Mapping[str, Any] | None = None,
     history: Sequence[HistoryPoint] = (),
+    history_note: str = "",
+    history_differences: Sequence[str] = (),
     links: Mapping[str, str] | None = None,
     created_at: datetime | None = None,
 ) -> RunReport:
@@ -109,6 +120,8 @@ def build_run_report(
         server_kind: By default what the fingerprints say.
         payload: What the requests contained.
         history: Earlier runs with the same baseline key.
+        history_note: How the search for them ended.
+        history_differences: What they were measured under otherwise.
         links: Title to address, shown at the end of the page.
         created_at: When the report was made; by default now.
     """
@@ -134,6 +147,8 @@ def build_run_report(
         histogram=latency_histogram(table),
         quantiles=latency_quantiles(table),
         history=tuple(sorted(history, key=lambda point: point.created_at)),
+        history_note=history_note,
+        history_differences=tuple(history_differences),
         links=dict(links or {}),
     )
 
