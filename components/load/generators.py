@@ -28,9 +28,6 @@ from model_load_test.components.protocols.endpoint import Endpoint
 VERSIONS: Final[dict[Tool, str]] = {"ghz": "0.120.0", "vegeta": "12.13.0", "locust": "2.46.6"}
 """What `make tools` and the image install; other versions run, and the report names them."""
 
-_PREDICT: Final = "tensorflow.serving.PredictionService.Predict"
-
-
 LOCUST_SUFFIX: Final = ".locust"
 """Of the folder that Locust's workers write their rows and accounts into."""
 _LOCUST_MODULE: Final = "model_load_test.components.load.locust"
@@ -62,6 +59,10 @@ class Attack:
     """How long requests are sent."""
     report: Path
     """Where the tool's own report is to be written."""
+    call: str = ""
+    """For ghz the method, as `package.Service/Method`."""
+    protoset: str = ""
+    """For ghz the name of the file in the payload's folder that describes the messages."""
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     metadata_file: Path | None = None
     """Where ghz finds what to send along with each request; vegeta has it in its target file."""
@@ -133,8 +134,8 @@ def attack_command(generator: Generator, spec: LoadSpec, attack: Attack) -> Gene
 def _ghz_command(generator: Generator, spec: LoadSpec, attack: Attack) -> GeneratorCommand:
     command = (
         generator.executable,
-        f"--protoset={attack.source / 'tf_serving.protoset'}",
-        f"--call={_PREDICT}",
+        f"--protoset={attack.source / attack.protoset}",
+        f"--call={attack.call}",
         f"--binary-file={attack.source / 'requests.bin'}",
         *_ghz_load(spec, attack),
         *ghz_connection_flags(attack.connection, spec, attack.endpoint, attack.metadata_file),

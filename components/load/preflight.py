@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from model_load_test.components.load.connection import (
     ConnectionOptions,
@@ -20,6 +20,7 @@ from model_load_test.components.load.safety import Limits, parse_limits, refuse_
 from model_load_test.components.load.schedule import Arm
 from model_load_test.components.load.spec import LoadSpec, LoadSpecError, parse_load_spec
 from model_load_test.components.payload.manifest import PayloadManifest, read_manifest
+from model_load_test.components.payload.trial import try_payload
 from model_load_test.components.protocols.client import (
     ModelNotReady,
     declared_server_kind,
@@ -27,7 +28,11 @@ from model_load_test.components.protocols.client import (
     model_status,
 )
 from model_load_test.components.protocols.endpoint import Endpoint, parse_endpoint
-from model_load_test.components.protocols.signature import Signature, find_signature
+from model_load_test.components.protocols.signature import NAMELESS, Signature, find_signature
+from model_load_test.components.protocols.tf_serving import DEFAULT_SIGNATURE_NAME
+
+_LEAST_TRIAL_TIMEOUT_SECONDS: Final = 10.0
+"""For a request of the trial, which may be the first that a server ever answers."""
 
 
 def prepare(
@@ -45,13 +50,14 @@ def prepare(
     metrics: Mapping[str, str] | None = None,
     locustfile: str = "",
 ) -> LoadTest:
-    """Parses and checks everything a load test needs; sends no load.
+    """Parses and checks everything a load test needs; sends each request once, and no load.
 
     Args:
         candidate_endpoint: Where the candidate's server listens.
         baseline_endpoint: Where the baseline's does; empty for none.
         model_name: The model both must serve.
-        signature_name: The signature both must have, with the same inputs.
+        signature_name: The signature both must have, with the same inputs, or one of the payload's mix;
+            empty for the payload's own.
         payload_path: The requests to send.
         mode: A mode of the load spec, or `auto`: duet with a baseline, else single.
         spec_values: The other fields of the load spec.
@@ -87,13 +93,16 @@ def prepare(
     loaded = {
         arm: endpoint for arm, endpoint in endpoints.items() if arm == "candidate" or spec.mode != "single"
     }
-    _refuse_other_models(loaded, model_name, signature_name)
+    _refuse_other_models(loaded, manifest)
+    server_kind = _server_kind(loaded, manifest)
+    for endpoint in loaded.values():
+        try_payload(payload_path, endpoint, max(spec.timeout_seconds, _LEAST_TRIAL_TIMEOUT_SECONDS))
     return LoadTest(
         spec=spec,
         endpoints=loaded,
         payload_path=payload_path,
         work_path=work_path,
-        server_kind=_server_kind(loaded, model_name),
+        server_kind=server_kind,
         connection=options,
         limits=allowed,
         metrics=_pages(metrics or {}, endpoints, allowed),
@@ -163,34 +172,54 @@ def _refuse_other_payload(
     for field, wanted, made_for in (
         ("protocol", spec.protocol, manifest.protocol),
         ("model_name", model_name, manifest.model_name),
-        ("signature_name", signature_name, manifest.signature_name),
     ):
         if wanted != made_for:
             raise LoadSpecError(field, wanted, f"the payload was made for {made_for!r}; make it anew")
-
-
-def _refuse_other_models(endpoints: Mapping[Arm, Endpoint], model_name: str, signature_name: str) -> None:
-    signatures: dict[Arm, Signature] = {}
-    for arm, endpoint in endpoints.items():
-        versions = model_status(endpoint, model_name)
-        if not any(version.state == "AVAILABLE" for version in versions):
-            states = ", ".join(f"{version.version} {version.state}" for version in versions)
-            raise ModelNotReady(
-                "model_name", model_name, f"{endpoint} has no AVAILABLE version of it ({states})"
-            )
-        signatures[arm] = find_signature(model_metadata(endpoint, model_name), signature_name, model_name)
-    candidate, baseline = signatures["candidate"], signatures.get("baseline", signatures["candidate"])
-    if dict(candidate.inputs) != dict(baseline.inputs):
+    names = [signature.name for signature in manifest.signatures]
+    nameless = names == [NAMELESS] and signature_name == DEFAULT_SIGNATURE_NAME
+    if signature_name and signature_name not in names and not nameless:
         raise LoadSpecError(
-            "baseline_endpoint",
-            str(endpoints["baseline"]),
-            f"its signature {signature_name!r} takes {_shown(baseline)} and the candidate's "
-            f"{_shown(candidate)}; compare servers that can be sent the same requests",
+            "signature_name",
+            signature_name,
+            f"the payload was made for {manifest.signature_name!r}; make it anew",
         )
 
 
-def _server_kind(endpoints: Mapping[Arm, Endpoint], model_name: str) -> str:
-    kinds = {arm: declared_server_kind(endpoint, model_name) for arm, endpoint in endpoints.items()}
+def _refuse_other_models(endpoints: Mapping[Arm, Endpoint], manifest: PayloadManifest) -> None:
+    published: dict[Arm, Mapping[str, Signature]] = {}
+    for arm, endpoint in endpoints.items():
+        versions = model_status(endpoint, manifest.model_name, api=manifest.api)
+        if not any(version.state == "AVAILABLE" for version in versions):
+            states = ", ".join(f"{version.version} {version.state}".strip() for version in versions)
+            raise ModelNotReady(
+                "model_name",
+                manifest.model_name,
+                f"{endpoint} has no AVAILABLE version of it ({states})",
+            )
+        published[arm] = model_metadata(endpoint, manifest.model_name, api=manifest.api)
+    for name in (signature.name for signature in manifest.signatures):
+        found = {
+            arm: find_signature(signatures, name, manifest.model_name)
+            for arm, signatures in published.items()
+        }
+        candidate, baseline = found["candidate"], found.get("baseline", found["candidate"])
+        # Servers other than TF Serving may publish no inputs; then only the trial tells.
+        both_publish = bool(candidate.inputs and baseline.inputs)
+        if both_publish and dict(candidate.inputs) != dict(baseline.inputs):
+            called = f"signature {name!r}" if name else "model"
+            raise LoadSpecError(
+                "baseline_endpoint",
+                str(endpoints["baseline"]),
+                f"its {called} takes {_shown(baseline)} and the candidate's {_shown(candidate)}; compare "
+                "servers that can be sent the same requests",
+            )
+
+
+def _server_kind(endpoints: Mapping[Arm, Endpoint], manifest: PayloadManifest) -> str:
+    kinds = {
+        arm: declared_server_kind(endpoint, manifest.model_name, api=manifest.api)
+        for arm, endpoint in endpoints.items()
+    }
     if len(set(kinds.values())) > 1:
         told = ", ".join(f"{arm}: {kind or 'a model server'}" for arm, kind in kinds.items())
         raise LoadSpecError("baseline_endpoint", told, "compare servers of one kind only")

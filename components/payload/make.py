@@ -1,76 +1,77 @@
-"""Makes a payload set from a signature: valid requests, varied in content and batch size."""
+"""Makes a payload set for a served model: valid requests, varied in signature, content and size."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, cast
-from urllib.parse import quote
+from typing import Any, Final, cast
 
-import msgspec
-import numpy as np
-
-from model_load_test.components.payload.examples import Row, batch_of, read_examples
+from model_load_test.components.payload.content import Content, random_content
+from model_load_test.components.payload.encoding import (
+    Encoding,
+    Protocol,
+    encoding_of,
+    takes_examples,
+)
+from model_load_test.components.payload.examples import read_examples, signature_of_examples
 from model_load_test.components.payload.manifest import (
-    GRPC_REQUESTS_NAME,
-    HTTP_BODIES_NAME,
     MANIFEST_NAME,
-    PROTOSET_NAME,
     PayloadError,
     PayloadInput,
     PayloadManifest,
+    PayloadSignature,
     write_manifest,
 )
+from model_load_test.components.payload.mix import SignatureUse, parse_mix, proportioned
 from model_load_test.components.payload.values import (
     RandomValues,
+    Variation,
     batch_size_of,
-    has_open_batch,
-    random_inputs,
+    parse_variation,
+    refuse_unmakeable,
 )
-from model_load_test.components.protocols.client import model_metadata
+from model_load_test.components.protocols.client import Api, detect_api, model_metadata, parse_api
 from model_load_test.components.protocols.endpoint import Endpoint
 from model_load_test.components.protocols.saved_model import read_signatures
 from model_load_test.components.protocols.signature import (
     INIT_OP_SIGNATURE,
+    NAMELESS,
     Signature,
     find_signature,
+    parse_tensor_spec,
 )
-from model_load_test.components.protocols.tensors import Array, to_tensor_proto
-from model_load_test.components.protocols.tf_serving import (
-    CLASSIFY_METHOD_NAME,
-    DEFAULT_SIGNATURE_NAME,
-    PREDICT,
-    PROTOSET_PATH,
-    REGRESS_METHOD_NAME,
-    PredictRequest,
-)
+from model_load_test.components.protocols.tensors import Array
+from model_load_test.components.protocols.tf_serving import DEFAULT_SIGNATURE_NAME
 
 MAX_CONTENT_BYTES: Final = 1 << 30
 """A load generator holds the whole set in memory."""
 
 _MAX_REQUESTS: Final = 10_000_000
-_JSON_DTYPES: Final = frozenset(
-    ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool", "string")
-)
-"""What TF Serving's REST API converts from JSON."""
-
-Protocol = Literal["grpc", "http"]
-BodyFormat = Literal["auto", "row", "columnar"]
+_LISTED_BATCH_SIZES: Final = 6
 
 
 @dataclass(frozen=True)
-class _Encoding:
-    """How a request lies in the file of its protocol."""
+class _Part:
+    """One signature of the set, and what its requests are made of."""
 
-    file_name: str
-    method: str
-    path: str
-    body_format: Literal["", "row", "columnar"]
-    record: Callable[[Mapping[str, Array]], bytes]
+    signature: Signature
+    weight: float
+    content: Content
+    variation: Variation
+
+
+@dataclass
+class _Written:
+    """What has been counted while writing."""
+
+    requests: list[int]
+    """By signature."""
+    batch_sizes: Counter[int]
+    content_bytes: int = 0
 
 
 def make_payload(
@@ -79,12 +80,16 @@ def make_payload(
     model_name: str,
     out_dir: Path | str,
     protocol: str = "",
+    api: str = "auto",
     signature_name: str = DEFAULT_SIGNATURE_NAME,
+    signatures: Mapping[str, Any] | None = None,
     requests: int = 1000,
-    batch_sizes: Sequence[int] = (1, 2, 4),
-    seed: int = 0,
-    body_format: str = "auto",
+    batch_sizes: Sequence[int] | None = None,
+    distributions: Mapping[str, Any] | None = None,
     examples: Path | str | None = None,
+    inputs: Mapping[str, str] | None = None,
+    body_format: str = "auto",
+    seed: int = 0,
 ) -> PayloadManifest:
     """Makes a payload set and writes it with its manifest into a folder.
 
@@ -94,13 +99,21 @@ def make_payload(
         model_name: The model's name on the server.
         out_dir: Folder to write into; made where it is missing.
         protocol: grpc or http; empty for the endpoint's own.
-        signature_name: The signature to call.
+        api: tf-serving, oip or seldon; auto asks the server, and is tf-serving for a SavedModel.
+        signature_name: The signature to call; of no meaning to APIs without signatures.
+        signatures: Several signatures in one set instead: by name a weight, or an object with
+            `weight`, `examples` and `distributions` of its own.
         requests: How many different requests to make.
-        batch_sizes: Batch sizes to draw from, each equally likely.
+        batch_sizes: Batch sizes to draw from, each equally likely; [1, 2, 4] where neither they nor
+            a distribution of `batch_size` are given.
+        distributions: What else is to vary and how, by name: `batch_size`, `sequence_length`,
+            `image_size`, `string_length`, `value`, `value.INPUT`; each as
+            `distributions.parse_distribution` reads it.
+        examples: The user's own data to draw from, as `read_examples` reads it; without, values are
+            random.
+        inputs: The model's inputs, such as `{"x": "float32[?, 4]"}`, for servers that publish none.
+        body_format: How requests are written where the API has a choice; auto is the one that suits.
         seed: The same seed makes the same requests, on every machine.
-        body_format: TF Serving's REST format, row or columnar; auto is row where it is possible.
-        examples: File of the user's own examples to draw from, as `read_examples` reads it; without
-            one the values are random.
 
     Returns:
         The manifest, as it was written.
@@ -109,81 +122,173 @@ def make_payload(
         InputError: Something given cannot be used, the server does not answer, or it has no such
             model or signature.
     """
-    chosen = _protocol(source, protocol)
+    chosen_protocol = _protocol(source, protocol)
     _refuse_out_of_range(requests, batch_sizes, seed)
-    signature = _predict_signature(source, model_name, signature_name)
-    encoding = _encoding(chosen, model_name, signature, body_format)
-    rows = read_examples(Path(examples), signature) if examples else ()
-    contents = _requests(signature, rows, requests, batch_sizes, seed)
+    mix = parse_mix(signatures) if signatures else (SignatureUse(signature_name),)
+    known = {"batch_size": list(batch_sizes)} if batch_sizes else {}
+    variation = {**known, **(distributions or {})}
+    parse_variation(variation)
+    chosen_api = _api(source, model_name, api)
+    published = _published(source, model_name, chosen_api)
+    common = Path(examples) if examples else None
+    parts = tuple(
+        _part(use, published, common, variation, _Model(model_name, chosen_api, inputs or {})) for use in mix
+    )
+    encoding = encoding_of(
+        chosen_api, chosen_protocol, model_name, [part.signature for part in parts], body_format
+    )
     folder = Path(out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST_NAME).unlink(missing_ok=True)
-        return _write(folder, encoding, chosen, model_name, signature, requests, contents, seed)
+        head = (chosen_protocol, encoding.method, encoding.path, "")
+        digest = hashlib.sha256("\0".join(head).encode())
+        records = _records(parts, encoding, requests, seed)
+        written = _write(folder / encoding.file_name, records, len(parts), digest)
+        if encoding.protoset:
+            shutil.copyfile(encoding.protoset, folder / encoding.protoset.name)
+        manifest = PayloadManifest(
+            protocol=chosen_protocol,
+            api=chosen_api,
+            model_name=model_name,
+            signatures=tuple(
+                _described(part, count) for part, count in zip(parts, written.requests, strict=True)
+            ),
+            method=encoding.method,
+            path=encoding.path,
+            requests=requests,
+            batch_sizes={str(size): written.batch_sizes[size] for size in sorted(written.batch_sizes)},
+            seed=seed,
+            content_bytes=written.content_bytes,
+            hash=digest.hexdigest(),
+            summary=_summary(chosen_protocol, model_name, parts, written),
+            varied=_varied(parts),
+            body_format=encoding.body_format,
+            protoset=encoding.protoset.name if encoding.protoset else "",
+        )
+        write_manifest(folder, manifest)
     except OSError as error:
         raise PayloadError("out_dir", str(folder), f"cannot be written ({error.strerror})") from None
-
-
-def _write(
-    folder: Path,
-    encoding: _Encoding,
-    protocol: Protocol,
-    model_name: str,
-    signature: Signature,
-    requests: int,
-    contents: Iterator[Mapping[str, Array]],
-    seed: int,
-) -> PayloadManifest:
-    digest = hashlib.sha256("\0".join((protocol, encoding.method, encoding.path, "")).encode())
-    sizes: Counter[int] = Counter()
-    content_bytes = 0
-    path = folder / encoding.file_name
-    with path.open("wb") as file:
-        for inputs in contents:
-            record = encoding.record(inputs)
-            digest.update(record)
-            file.write(record)
-            sizes[batch_size_of(inputs)] += 1
-            content_bytes += len(record)
-            if content_bytes > MAX_CONTENT_BYTES:
-                file.truncate(0)
-                raise PayloadError(
-                    "requests",
-                    requests,
-                    f"after {sum(sizes.values())} requests the set has {MAX_CONTENT_BYTES >> 30} GiB; "
-                    "make fewer, or smaller batches",
-                )
-    if protocol == "grpc":
-        shutil.copyfile(PROTOSET_PATH, folder / PROTOSET_NAME)
-    manifest = PayloadManifest(
-        protocol=protocol,
-        model_name=model_name,
-        signature_name=signature.name,
-        method=encoding.method,
-        path=encoding.path,
-        requests=requests,
-        batch_sizes={str(size): sizes[size] for size in sorted(sizes)},
-        inputs=tuple(PayloadInput(name, spec.dtype, spec.shape) for name, spec in signature.inputs.items()),
-        seed=seed,
-        content_bytes=content_bytes,
-        hash=digest.hexdigest(),
-        summary=_summary(protocol, model_name, signature, requests, sizes, content_bytes),
-        body_format=encoding.body_format,
-    )
-    write_manifest(folder, manifest)
     return manifest
 
 
-def _requests(
-    signature: Signature, rows: Sequence[Row], requests: int, batch_sizes: Sequence[int], seed: int
-) -> Iterator[Mapping[str, Array]]:
+@dataclass(frozen=True)
+class _Model:
+    """What is known of the model beside what it publishes."""
+
+    name: str
+    api: Api
+    inputs: Mapping[str, str]
+
+
+def _api(source: Endpoint | Path | str, model_name: str, api: str) -> Api:
+    parsed = parse_api(api)
+    if parsed:
+        return parsed
+    return detect_api(source, model_name) if isinstance(source, Endpoint) else "tf-serving"
+
+
+def _published(source: Endpoint | Path | str, model_name: str, api: Api) -> dict[str, Signature]:
+    if isinstance(source, Endpoint):
+        return model_metadata(source, model_name, api=api)
+    return read_signatures(Path(source))
+
+
+def _part(
+    use: SignatureUse,
+    published: Mapping[str, Signature],
+    common_examples: Path | None,
+    variation: Mapping[str, Any],
+    model: _Model,
+) -> _Part:
+    examples = use.examples or common_examples
+    signature = _signature(use.name, published, examples, model)
+    place = f"signatures.{use.name}.distributions" if use.distributions else "distributions"
+    varied = parse_variation({**variation, **(use.distributions or {})}, place)
+    if examples:
+        content = read_examples(examples, signature, varied)
+    elif takes_examples(signature):
+        raise PayloadError(
+            "signature_name",
+            use.name,
+            "it takes serialised tf.Examples, whose features no signature tells; give examples (a TFRecord "
+            f"file), or choose a predict signature of the model: {_predict_signatures(published)}",
+        )
+    else:
+        content = random_content(signature, varied)
+    return _Part(signature, use.weight, content, varied)
+
+
+def _signature(
+    name: str, published: Mapping[str, Signature], examples: Path | None, model: _Model
+) -> Signature:
+    signature = find_signature(published, name, model.name)
+    declared = {
+        input_name: parse_tensor_spec(text, f"inputs.{input_name}")
+        for input_name, text in model.inputs.items()
+    }
+    if signature.inputs and declared and dict(signature.inputs) != declared:
+        shown = ", ".join(f"{one} {spec}" for one, spec in signature.inputs.items())
+        raise PayloadError("inputs", dict(model.inputs), f"the model publishes {shown}; leave inputs empty")
+    if signature.inputs:
+        pass
+    elif declared:
+        signature = Signature(signature.name, signature.method_name, declared, {})
+    elif model.api == "tf-serving":
+        raise PayloadError("signature_name", name, "it has no inputs; choose one that has")
+    else:
+        told = signature_of_examples(examples) if examples else None
+        if told is None:
+            raise PayloadError(
+                "inputs",
+                dict(model.inputs),
+                f"the server does not publish the inputs of {model.name!r}; declare them, such as "
+                "{'x': 'float32[?, 4]'}, or give a recorded request as example",
+            )
+        signature = told
+    if model.api != "tf-serving":
+        signature = Signature(NAMELESS, "", signature.inputs, signature.outputs, signature.columns)
+    refuse_unmakeable(signature)
+    return signature
+
+
+def _predict_signatures(published: Mapping[str, Signature]) -> str:
+    names = [
+        name
+        for name, signature in published.items()
+        if name != INIT_OP_SIGNATURE and not takes_examples(signature)
+    ]
+    return ", ".join(names) or "it has none"
+
+
+def _records(
+    parts: Sequence[_Part], encoding: Encoding, requests: int, seed: int
+) -> Iterator[tuple[int, int, bytes]]:
+    """For each request the place of its signature, its batch size and its record."""
     values = RandomValues(seed)
-    for _ in range(requests):
-        batch_size = values.choose(batch_sizes)
-        if rows:
-            yield batch_of(rows, signature, batch_size, values)
-        else:
-            yield random_inputs(signature, batch_size, values)
+    for place in proportioned([part.weight for part in parts], requests):
+        part = parts[place]
+        inputs: Mapping[str, Array] = part.content.draw(values)
+        yield place, batch_size_of(inputs), encoding.record(part.signature, inputs)
+
+
+def _write(path: Path, records: Iterator[tuple[int, int, bytes]], signatures: int, digest: Any) -> _Written:
+    written = _Written([0] * signatures, Counter())
+    with path.open("wb") as file:
+        for place, batch_size, record in records:
+            digest.update(record)
+            file.write(record)
+            written.requests[place] += 1
+            written.batch_sizes[batch_size] += 1
+            written.content_bytes += len(record)
+            if written.content_bytes > MAX_CONTENT_BYTES:
+                file.truncate(0)
+                raise PayloadError(
+                    "requests",
+                    sum(written.requests),
+                    f"so many requests are {MAX_CONTENT_BYTES >> 30} GiB; make fewer, or smaller batches",
+                )
+    return written
 
 
 def _protocol(source: Endpoint | Path | str, protocol: str) -> Protocol:
@@ -196,142 +301,65 @@ def _protocol(source: Endpoint | Path | str, protocol: str) -> Protocol:
     return cast(Protocol, protocol)
 
 
-def _refuse_out_of_range(requests: int, batch_sizes: Sequence[int], seed: int) -> None:
+def _refuse_out_of_range(requests: int, batch_sizes: Sequence[int] | None, seed: int) -> None:
     if not 1 <= requests <= _MAX_REQUESTS:
         raise PayloadError("requests", requests, f"give a number from 1 to {_MAX_REQUESTS}")
-    if not batch_sizes or min(batch_sizes) < 1:
+    if batch_sizes is not None and (not batch_sizes or min(batch_sizes) < 1):
         raise PayloadError("batch_sizes", list(batch_sizes), "give one batch size or more, each at least 1")
     if seed < 0:
         raise PayloadError("seed", seed, "give 0 or a positive number")
 
 
-def _predict_signature(source: Endpoint | Path | str, model_name: str, signature_name: str) -> Signature:
-    if isinstance(source, Endpoint):
-        signatures = model_metadata(source, model_name)
-    else:
-        signatures = read_signatures(Path(source))
-    signature = find_signature(signatures, signature_name, model_name)
-    if not signature.inputs:
-        raise PayloadError("signature_name", signature_name, "it has no inputs; choose one that has")
-    if signature.method_name in (CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME):
-        others = [
-            name
-            for name, other in signatures.items()
-            if name != INIT_OP_SIGNATURE
-            and other.method_name not in (CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME)
-        ]
-        raise PayloadError(
-            "signature_name",
-            signature_name,
-            "it takes serialised tf.Examples, whose features no signature tells; choose a predict "
-            f"signature of the model: {', '.join(others) or 'it has none'}",
-        )
-    return signature
-
-
-def _encoding(protocol: Protocol, model_name: str, signature: Signature, body_format: str) -> _Encoding:
-    if protocol == "grpc":
-        return _Encoding(GRPC_REQUESTS_NAME, PREDICT, "", "", _grpc_record(model_name, signature))
-    for name, spec in signature.inputs.items():
-        if spec.dtype not in _JSON_DTYPES:
-            raise PayloadError(
-                "protocol", protocol, f"REST cannot carry input {name!r}, which is {spec.dtype}; use grpc"
-            )
-    return _Encoding(
-        HTTP_BODIES_NAME,
-        "POST",
-        f"/v1/models/{quote(model_name, safe='')}:predict",
-        chosen := _body_format(signature, body_format),
-        _row_record(signature) if chosen == "row" else _columnar_record(signature),
+def _described(part: _Part, requests: int) -> PayloadSignature:
+    return PayloadSignature(
+        name=part.signature.name,
+        requests=requests,
+        inputs=tuple(
+            PayloadInput(name, spec.dtype, spec.shape) for name, spec in part.signature.inputs.items()
+        ),
+        source=part.content.source,
     )
 
 
-def _body_format(signature: Signature, body_format: str) -> Literal["row", "columnar"]:
-    if body_format == "auto":
-        return "row" if has_open_batch(signature) else "columnar"
-    if body_format not in ("row", "columnar"):
-        raise PayloadError("body_format", body_format, "choose auto, row or columnar")
-    if body_format == "row" and not has_open_batch(signature):
-        raise PayloadError(
-            "body_format", body_format, "an input of the signature has no open batch dimension; use columnar"
-        )
-    return cast(Literal["row", "columnar"], body_format)
+def _varied(parts: Sequence[_Part]) -> dict[str, str]:
+    """The distributions in words; of a mix by signature."""
+    words: dict[str, str] = {}
+    for part in parts:
+        prefix = f"{part.signature.name}: " if len(parts) > 1 else ""
+        variation = part.variation
+        named = {
+            "batch_size": variation.batch_size,
+            "sequence_length": variation.sequence_length,
+            "string_length": variation.string_length,
+            "image_size": variation.image_size,
+            **{f"value.{name}" if name else "value": value for name, value in variation.values.items()},
+        }
+        words |= {
+            f"{prefix}{name}": str(value)
+            for name, value in named.items()
+            if name == "batch_size" or name in variation.given
+        }
+    return words
 
 
-def _grpc_record(model_name: str, signature: Signature) -> Callable[[Mapping[str, Array]], bytes]:
-    base = PredictRequest()
-    base.model_spec.name = model_name
-    base.model_spec.signature_name = signature.name
-
-    def record(inputs: Mapping[str, Array]) -> bytes:
-        request = PredictRequest()
-        request.CopyFrom(base)
-        for name, tensor in inputs.items():
-            request.inputs[name].CopyFrom(to_tensor_proto(tensor))
-        message: bytes = request.SerializeToString(deterministic=True)
-        return _varint(len(message)) + message
-
-    return record
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
-def _row_record(signature: Signature) -> Callable[[Mapping[str, Array]], bytes]:
-    def record(inputs: Mapping[str, Array]) -> bytes:
-        columns = {name: _json_values(tensor) for name, tensor in inputs.items()}
-        if len(columns) == 1:
-            (instances,) = columns.values()
-        else:
-            rows = zip(*columns.values(), strict=True)
-            instances = [dict(zip(columns, row, strict=True)) for row in rows]
-        return _json_line({"signature_name": signature.name, "instances": instances})
-
-    return record
-
-
-def _columnar_record(signature: Signature) -> Callable[[Mapping[str, Array]], bytes]:
-    def record(inputs: Mapping[str, Array]) -> bytes:
-        columns = {name: _json_values(tensor) for name, tensor in inputs.items()}
-        return _json_line({"signature_name": signature.name, "inputs": columns})
-
-    return record
-
-
-def _json_line(document: Mapping[str, Any]) -> bytes:
-    return msgspec.json.encode(document) + b"\n"
-
-
-def _json_values(tensor: Array) -> Any:
-    if tensor.dtype == object:
-        return np.vectorize(bytes.decode, otypes=[object])(tensor).tolist()
-    if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-        raise PayloadError("examples", tensor.tolist(), "JSON has only finite numbers; use grpc")
-    if tensor.dtype == np.float32:
-        # As doubles, so that 0.1234 is written as such and not as 0.12340000271797180176.
-        exact = tensor.astype(np.float64)
-        short = np.round(exact, 4)
-        return (short if np.array_equal(short.astype(np.float32), tensor) else exact).tolist()
-    return tensor.tolist()
-
-
-def _summary(
-    protocol: Protocol,
-    model_name: str,
-    signature: Signature,
-    requests: int,
-    sizes: Mapping[int, int],
-    content_bytes: int,
-) -> str:
-    inputs = ", ".join(f"{name} {spec}" for name, spec in signature.inputs.items())
-    batches = ", ".join(f"{size} ({sizes[size] / requests:.0%})" for size in sorted(sizes))
+def _summary(protocol: Protocol, model_name: str, parts: Sequence[_Part], written: _Written) -> str:
+    requests = sum(written.requests)
+    described = []
+    for part, count in zip(parts, written.requests, strict=True):
+        inputs = ", ".join(f"{name} {spec}" for name, spec in part.signature.inputs.items())
+        name = f"{model_name}:{part.signature.name}" if part.signature.name else model_name
+        share = f"{count / requests:.0%} " if len(parts) > 1 else ""
+        source = "" if part.content.source == Content.source else f" from {part.content.source}"
+        described.append(f"{share}{name} ({inputs}){source}")
     return (
-        f"{requests} {protocol} requests for {model_name}:{signature.name} ({inputs}), "
-        f"batch sizes {batches}, {content_bytes / requests:.0f} bytes each on average"
+        f"{requests} {protocol} requests for {'; '.join(described)}, "
+        f"batch sizes {_batches(written.batch_sizes, requests)}, "
+        f"{written.content_bytes / requests:.0f} bytes each on average"
     )
+
+
+def _batches(sizes: Mapping[int, int], requests: int) -> str:
+    if len(sizes) <= _LISTED_BATCH_SIZES:
+        return ", ".join(f"{size} ({sizes[size] / requests:.0%})" for size in sorted(sizes))
+    mean = sum(size * count for size, count in sizes.items()) / requests
+    return f"{min(sizes)} to {max(sizes)} (mean {mean:.1f})"

@@ -9,16 +9,15 @@ from typing import Final, Literal
 import msgspec
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.protocols.client import Api
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 MANIFEST_NAME: Final = "manifest.json"
 GRPC_REQUESTS_NAME: Final = "requests.bin"
-"""Binary PredictRequests, each after its length as a varint: ghz's --binary-file."""
+"""Binary request messages, each after its length as a varint: ghz's --binary-file."""
 HTTP_BODIES_NAME: Final = "bodies.jsonl"
 """One REST body a line."""
-PROTOSET_NAME: Final = "tf_serving.protoset"
-"""ghz's --protoset, for servers without reflection."""
 
 
 class PayloadError(InputError):
@@ -34,12 +33,24 @@ class PayloadInput(msgspec.Struct, frozen=True):
     """As the signature has it: -1 where any size will do, null where even the rank is open."""
 
 
+class PayloadSignature(msgspec.Struct, frozen=True):
+    """One signature of the mix."""
+
+    name: str
+    """Empty where the API knows no signatures."""
+    requests: int
+    inputs: tuple[PayloadInput, ...]
+    source: str = "random values"
+    """Where the content comes from."""
+
+
 class PayloadManifest(msgspec.Struct, frozen=True):
     """What a payload set is."""
 
     protocol: Literal["grpc", "http"]
+    api: Api
     model_name: str
-    signature_name: str
+    signatures: tuple[PayloadSignature, ...]
     method: str
     """The gRPC method (`/package.Service/Method`) or the HTTP method."""
     path: str
@@ -47,16 +58,30 @@ class PayloadManifest(msgspec.Struct, frozen=True):
     requests: int
     batch_sizes: Mapping[str, int]
     """Number of requests by batch size."""
-    inputs: tuple[PayloadInput, ...]
     seed: int
     content_bytes: int
     hash: str
     """SHA-256 of protocol, method, path and all requests: two sets with one hash are the same load."""
     summary: str
     """One line for people."""
-    body_format: Literal["", "row", "columnar"] = ""
-    """TF Serving's REST format; empty for gRPC."""
+    varied: Mapping[str, str] = {}
+    """What varies between requests, and by which distribution, in words."""
+    body_format: str = ""
+    """How the API's requests are written where it offers a choice: row or columnar, raw or typed, tensor
+    or ndarray."""
+    protoset: str = ""
+    """The file in the folder that describes the messages: ghz's --protoset; empty for HTTP."""
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def signature_name(self) -> str:
+        """The signature called, or all of a mix."""
+        return ", ".join(signature.name for signature in self.signatures)
+
+    @property
+    def call(self) -> str:
+        """The gRPC method as generators name it: `package.Service/Method`; empty for HTTP."""
+        return self.method.removeprefix("/") if self.protocol == "grpc" else ""
 
 
 def read_manifest(folder: Path) -> PayloadManifest:
@@ -68,19 +93,29 @@ def read_manifest(folder: Path) -> PayloadManifest:
     """
     path = folder / MANIFEST_NAME
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=PayloadManifest)
+        content = path.read_bytes()
+        _refuse_other_version(msgspec.json.decode(content, type=_Versioned).schema_version)
+        manifest = msgspec.json.decode(content, type=PayloadManifest)
     except FileNotFoundError:
         raise PayloadError(
             "payload", str(path), "no such file; make the payload set with make_payload"
         ) from None
     except (OSError, msgspec.DecodeError) as error:
         raise PayloadError("payload", str(path), f"cannot be read ({error}); make it anew") from None
-    if manifest.schema_version > SCHEMA_VERSION:
-        raise PayloadError(
-            "schema_version", manifest.schema_version, f"this version reads up to {SCHEMA_VERSION}; update it"
-        )
     _refuse_incomplete(content_path(folder, manifest), manifest.content_bytes)
     return manifest
+
+
+class _Versioned(msgspec.Struct):
+    """What is read of a manifest first."""
+
+    schema_version: int
+
+
+def _refuse_other_version(version: int) -> None:
+    if version != SCHEMA_VERSION:
+        remedy = "update the package" if version > SCHEMA_VERSION else "make the payload anew"
+        raise PayloadError("schema_version", version, f"this version reads {SCHEMA_VERSION}; {remedy}")
 
 
 def content_path(folder: Path, manifest: PayloadManifest) -> Path:

@@ -10,16 +10,35 @@ from model_load_test.components.errors import InputError
 from model_load_test.components.protocols import open_inference_client, seldon, tf_serving_client
 from model_load_test.components.protocols.connection import (
     DEFAULT_TIMEOUT_SECONDS,
+    ModelNotFound,
+    ModelNotReady,
+    ServerUnreachable,
+    UnexpectedAnswer,
+    open_channel,
     require_model_name,
 )
-from model_load_test.components.protocols.connection import ModelNotFound as ModelNotFound
-from model_load_test.components.protocols.connection import ModelNotReady as ModelNotReady
-from model_load_test.components.protocols.connection import ServerUnreachable as ServerUnreachable
-from model_load_test.components.protocols.connection import UnexpectedAnswer as UnexpectedAnswer
-from model_load_test.components.protocols.connection import open_channel as open_channel
 from model_load_test.components.protocols.endpoint import Endpoint
 from model_load_test.components.protocols.signature import Signature
-from model_load_test.components.protocols.status import VersionStatus as VersionStatus
+from model_load_test.components.protocols.status import VersionStatus
+
+__all__ = [
+    "DEFAULT_TIMEOUT_SECONDS",
+    "METRICS_PATH",
+    "SERVER_KIND_KEY",
+    "Api",
+    "ModelNotFound",
+    "ModelNotReady",
+    "ServerUnreachable",
+    "UnexpectedAnswer",
+    "VersionStatus",
+    "declared_server_kind",
+    "detect_api",
+    "model_metadata",
+    "model_status",
+    "open_channel",
+    "parse_api",
+    "wait_until_ready",
+]
 
 Api = Literal["tf-serving", "oip", "seldon"]
 """What a server speaks: TF Serving's API, the Open Inference Protocol (v2), or Seldon Core 1's."""

@@ -47,7 +47,7 @@ def open_inference_descriptor_set() -> descriptor_pb2.FileDescriptorSet:
     Raises:
         ImportError: grpcio-tools is not installed.
     """
-    from grpc_tools import protoc
+    from grpc_tools import protoc  # type: ignore[import-not-found]  # installed only where this is run
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "protoset"

@@ -78,7 +78,8 @@ def dtype_number(name: str) -> int:
     """
     if name not in _NUMBER_OF_NAME:
         raise TensorError("dtype", name, f"choose one of {', '.join(sorted(_NUMBER_OF_NAME))}")
-    return _NUMBER_OF_NAME[name]
+    number: int = _NUMBER_OF_NAME[name]
+    return number
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

@@ -13,6 +13,7 @@ from model_load_test.components.payload import make
 from model_load_test.components.payload.examples import read_examples
 from model_load_test.components.payload.make import make_payload
 from model_load_test.components.payload.manifest import PayloadError, read_bodies, read_messages
+from model_load_test.components.payload.tf_records import record_rows
 from model_load_test.components.protocols.signature import Signature, TensorSpec
 from model_load_test.components.protocols.tensors import from_tensor_proto, to_tensor_proto
 from model_load_test.components.protocols.tf_serving import PredictionLog, PredictRequest
@@ -120,8 +121,8 @@ def test_a_warmup_file_is_taken_apart_into_examples(model: Any, tmp_path: Path) 
             PredictionLog(),
         ],
     )
-    rows = read_examples(path, ONE)
-    assert [row["x"].tolist() for row in rows] == [[1, 2], [3, 4], [5, 6]]
+    assert [row["x"].tolist() for row in record_rows(path, ONE)] == [[1, 2], [3, 4], [5, 6]]
+    assert read_examples(path, ONE).source == "3 examples of tf_serving_warmup_requests"
     make_payload(model(ONE), model_name="m", protocol="grpc", out_dir=tmp_path, requests=20, examples=path)
     for request in map(PredictRequest.FromString, read_messages(tmp_path)):
         assert request.model_spec.name == "m"
