@@ -16,18 +16,30 @@ if TYPE_CHECKING:
     from model_load_test.components.gate.component import compare_to_baseline as compare_to_baseline
     from model_load_test.components.gate.component import enforce_gate as enforce_gate
     from model_load_test.components.load.component import run_load_test as run_load_test
+    from model_load_test.components.load.job.component import run_load_job as run_load_job
     from model_load_test.components.payload.component import generate_payload as generate_payload
     from model_load_test.components.report.component import write_report as write_report
+    from model_load_test.components.serving.component import deploy_model_server as deploy_model_server
+    from model_load_test.components.serving.component import plan_serving as plan_serving
+    from model_load_test.components.serving.component import require_infra_blessing as require_infra_blessing
+    from model_load_test.components.serving.component import teardown_model_server as teardown_model_server
+    from model_load_test.components.serving.component import validate_model_server as validate_model_server
 
 _ROOM_OF_COMPONENT = {
+    "plan_serving": "serving",
+    "require_infra_blessing": "serving",
+    "validate_model_server": "serving",
+    "deploy_model_server": "serving",
     "generate_payload": "payload",
     "run_load_test": "load",
+    "run_load_job": "load.job",
     "find_baseline": "baseline",
     "compare_to_baseline": "gate",
     "write_report": "report",
     "record_baseline": "baseline",
     "promote_baseline": "baseline",
     "enforce_gate": "gate",
+    "teardown_model_server": "serving",
 }
 
 __all__ = list(_ROOM_OF_COMPONENT)

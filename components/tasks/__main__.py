@@ -20,6 +20,7 @@ TASKS: Final = {
     "validate_model_server": "serving",
     "require_infra_blessing": "serving",
     "teardown_model_server": "serving",
+    "run_load_job": "load",
 }
 """Container components by the module beside this one that has their bodies."""
 
