@@ -77,6 +77,9 @@
   }
 
   // The page may travel without the file beside it, so the link carries the page's own copy.
-  const data = document.getElementById("report-data").textContent;
-  document.getElementById("data-link").href = `data:application/json;charset=utf-8,${encodeURIComponent(data)}`;
+  const data = document.getElementById("report-data");
+  if (data) {
+    const copy = `data:application/json;charset=utf-8,${encodeURIComponent(data.textContent)}`;
+    document.getElementById("data-link").href = copy;
+  }
 })();

@@ -24,7 +24,7 @@ LEAST_RUNS: Final = 5
 _TABLE_METRICS: Final = ("p50", "p95", "p99")
 _MILLISECONDS: Final = 1e-3
 _BOUND: Final = 0.95
-_MOST_TICKS: Final = 6
+_MOST_TICKS: Final = 5
 _ALONE: Final = ""
 """Verdict of a point that was written before points told theirs; only passing runs were."""
 
@@ -133,7 +133,12 @@ def _panel(name: str, runs: Sequence[_Run], floor: float | None, *, last: bool) 
             dots=tuple((_style(run), index, seconds) for index, run, seconds in drawn),
             hits=tuple(Hit(index, _tip(run, title, seconds)) for index, run, seconds in drawn),
             vertical_marks=tuple(
-                Mark(index, run.promoted if run.promoted == "reference" else "", "promotion")
+                Mark(
+                    index,
+                    run.promoted if run.promoted == "reference" else "",
+                    "promotion",
+                    before=index > len(runs) / 2,
+                )
                 for index, run in enumerate(runs)
                 if run.promoted
             ),

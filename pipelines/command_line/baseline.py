@@ -155,7 +155,8 @@ def _write_page(page: Path, key: BaselineKey, records: Sequence[Record]) -> None
     from model_load_test.components.report.html import render_trend
     from model_load_test.components.report.judging import history_point
 
-    subtitle = f"{_runs(len(records))} under {key.name}, oldest first. A green line marks a promotion."
+    subtitle = f"{_runs(len(records))} under {key.name}, oldest first. A green line marks a promotion, "
+    subtitle += "a red ring a run that did not pass."
     content = render_trend(key.model_name, subtitle, [history_point(record) for record in records])
     try:
         page.write_text(content, encoding="utf-8")

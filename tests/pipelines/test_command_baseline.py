@@ -204,3 +204,58 @@ def unused_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture
+def trend(uri):
+    filled = open_store(uri)
+    for number in range(1, 9):
+        p95 = {"candidate_p95_ms": 10.0 + number % 3, "candidate_p50_ms": 5.0}
+        verdict = "FAIL" if number == 6 else "PASS"
+        record = make_record(number, age_days=20 - number, verdict=verdict, metrics=p95)
+        filled.record(record.key, record)
+    filled.promote(record.key, "run-3", at_ns=1)
+    filled.promote(record.key, "run-7", at_ns=2)
+    return filled
+
+
+def test_history_is_drawn_in_the_terminal(command, uri, trend):
+    code, out, _ = command("history", uri, "--plot")
+    lines = out.splitlines()
+    assert (code, lines[0]) == (0, "candidate_p95_ms")
+    assert [line.split()[2] for line in lines[1:9]] == [f"v{number}" for number in range(1, 9)]
+    assert lines[6].endswith("FAIL")
+    assert "\N{MULTIPLICATION SIGN}" in lines[6]
+    assert lines[3].endswith("promoted")
+    assert lines[7].endswith("reference")
+    assert sum("\N{BLACK CIRCLE}" in line for line in lines) == 7
+    assert all("\N{LIGHT SHADE}" in line for line in lines[1:9])
+    _, out, _ = command("history", uri, "--plot", "--last", 2, "--metric", "candidate_p50_ms")
+    assert len(out.splitlines()) == 4
+
+
+def test_history_is_a_table_without_plot_and_a_page_with_a_file(command, tmp_path, uri, trend):
+    code, out, _ = command("history", uri)
+    assert (code, len(out.splitlines())) == (0, 9)
+    page = tmp_path / "trend.html"
+    code, out, _ = command("history", uri, "--plot", page)
+    assert (code, out) == (0, f"wrote {page}\n")
+    content = page.read_text()
+    assert "8 runs under mlt1/team/digits/" in content
+    assert content.count('class="dot failed"') == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--plot", "trend.bmp"], "ends in .html"),
+        (["--plot", "/proc/nowhere/trend.html"], "can be written"),
+        (["--plot", "--metric", "unheard_of"], "candidate_p50_ms, candidate_p95_ms"),
+        (["--last", "0"], "at least one run"),
+    ],
+)
+def test_a_wrong_history_is_one_clear_line(command, uri, trend, words, complaint):
+    code, out, err = command("history", uri, *words)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert complaint in err
