@@ -18,7 +18,7 @@ FOR_COMPILERS = (
     *("**/*.pyx", "**/*.pxd", "**/*.pxi", "**/*.pyi", "**/*.a"),
     *("numpy/_core/include", "pyarrow/include", "tensorflow/include"),
 )
-# Flight and Substrait are protocols of their own; buckets are read through fsspec, not through Arrow.
+# Flight is a protocol of its own; buckets are read through fsspec, not through Arrow.
 # libarrow_python is installed three times over, and loaded by the name with the version alone.
 ARROW = (
     "pyarrow/*arrow_flight.so*",
@@ -26,8 +26,6 @@ ARROW = (
     "pyarrow/_flight.*",
     "pyarrow/*arrow_s3.so*",
     "pyarrow/_s3fs.*",
-    "pyarrow/*arrow_substrait.so*",
-    "pyarrow/_substrait.*",
     "pyarrow/libarrow_python.so",
     "pyarrow/libarrow_python.so.*.*.*",
 )
