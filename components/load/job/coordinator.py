@@ -63,6 +63,7 @@ from model_load_test.components.results.table import SCHEMA, RunMetadata
 RIGHTS: Final[tuple[Right, ...]] = (
     right(JOB, "get", "list", "create", "delete"),
     right(POD, "get", "list"),
+    right(POD, "get", part="log"),
     right(EVENT, "list"),
     right(SERVICE, "get"),
 )
