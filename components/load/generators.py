@@ -71,6 +71,8 @@ class Attack:
     parties: int = 1
     """How many meet there."""
     locustfile: Path | None = None
+    fork_server: Path | None = None
+    """Socket of a process that has imported Locust already."""
 
     @property
     def requests(self) -> int:
@@ -228,7 +230,9 @@ def _locust_command(generator: Generator, spec: LoadSpec, attack: Attack) -> Gen
         keep_alive=spec.keep_alive,
         max_connections=spec.max_connections,
     )
-    return GeneratorCommand((generator.executable, "-m", _LOCUST_MODULE, *plan_arguments(plan)), report)
+    server = (f"--fork-server={attack.fork_server}",) if attack.fork_server else ()
+    command = (generator.executable, "-m", _LOCUST_MODULE, *server, *plan_arguments(plan))
+    return GeneratorCommand(command, report)
 
 
 _COMMANDS: Final[dict[Tool, Callable[[Generator, LoadSpec, Attack], GeneratorCommand]]] = {

@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -34,6 +34,7 @@ from model_load_test.components.load.generators import (
 from model_load_test.components.load.host import CpuWatch, host_facts
 from model_load_test.components.load.locust.account import WorkerAccount, highest_cpu_share, read_accounts
 from model_load_test.components.load.locust.account import findings as locust_findings
+from model_load_test.components.load.locust.forkserver import fork_server
 from model_load_test.components.load.locust.rows import read_rows
 from model_load_test.components.load.processes import GeneratorEnd, Interruption, run_generators
 from model_load_test.components.load.progress import (
@@ -139,7 +140,9 @@ def run_load_test(
     try:
         runner = SegmentRunner(test, generator, request_sources(test))
         runner.before_first_block = probe.begin
-        with interruptible(runner.interruption), probe:
+        with interruptible(runner.interruption), probe, ExitStack() as stack:
+            if generator.tool == "locust":
+                runner.fork_server = stack.enter_context(fork_server())
             measure(runner, spec, stop_rule, progress, test.limits)
             runner.note_interruption()
     finally:
@@ -318,6 +321,8 @@ class SegmentRunner:
         self.cut_off = 0
         self.tick: Callable[[], None] = lambda: None
         self.before_first_block: Callable[[], None] = lambda: None
+        self.fork_server: Path | None = None
+        """Where Locust is started from, once it has been imported."""
         self.accounts: list[WorkerAccount] = []
         """What Locust's workers said of themselves."""
         self._test = test
@@ -382,6 +387,7 @@ class SegmentRunner:
                     meeting=meeting,
                     parties=len(segment.arms),
                     locustfile=test.locustfile,
+                    fork_server=self.fork_server,
                 ),
             )
             for arm in segment.arms

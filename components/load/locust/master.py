@@ -5,18 +5,18 @@ Only a Locust process may call these functions: they import Locust, which patche
 
 from __future__ import annotations
 
+import os
+import random
 import signal
-import subprocess
 import sys
 import time
+import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from model_load_test.components.load.locust.plan import Plan, plan_arguments
-from model_load_test.components.load.locust.worker import BEGIN, DONE, MASTER_HOST, Sender
-
-WORKER_WORD: Final = "worker"
-"""First word of a worker's command line; the second is the file of the master's port."""
+from model_load_test.components.load.locust.plan import Plan
+from model_load_test.components.load.locust.worker import BEGIN, DONE, MASTER_HOST, Sender, run_led
 
 _CONNECT_SECONDS: Final = 30.0
 _END_SECONDS: Final = 2.0
@@ -27,8 +27,28 @@ class WorkersMissing(RuntimeError):
     """Not all workers came, or one ended before its time."""
 
 
+@dataclass
+class _Worker:
+    """A forked worker."""
+
+    pid: int
+    code: int | None = None
+    """Its exit code; negative the signal that ended it, None while it runs."""
+
+    def poll(self) -> int | None:
+        if self.code is None:
+            ended, status = _plain("waitpid")(self.pid, os.WNOHANG)
+            if ended:
+                self.code = os.waitstatus_to_exitcode(status)
+        return self.code
+
+    def signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
 def lead(plan: Plan) -> None:
-    """Runs `plan` with a master in this process and its workers in processes of their own.
+    """Runs `plan` with a master in this process and its workers in forks of it.
 
     Raises:
         WorkersMissing: A worker did not come, or ended early; the others' rows are kept.
@@ -36,18 +56,44 @@ def lead(plan: Plan) -> None:
     folder = Path(plan.report)
     folder.mkdir(parents=True, exist_ok=True)
     port_file = folder / "master-port"
-    command = [sys.executable, "-m", __package__, WORKER_WORD, str(port_file), *plan_arguments(plan)]
-    workers = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(plan.workers)]
+    workers = [_fork_worker(plan, port_file) for _ in range(plan.workers)]
     try:
         _lead(plan, workers, port_file)
     finally:
         _end(workers)
-    failed = [worker.returncode for worker in workers if worker.returncode]
+    failed = [worker.code for worker in workers if worker.code]
     if failed:
         raise WorkersMissing(f"{len(failed)} of {plan.workers} workers ended with exit code {failed[0]}")
 
 
-def _lead(plan: Plan, workers: list[subprocess.Popen[bytes]], port_file: Path) -> None:
+def _fork_worker(plan: Plan, port_file: Path) -> _Worker:
+    # before this process has an event loop of its own that a fork would share
+    pid = _plain("fork")()
+    if pid:
+        return _Worker(pid)
+    import gevent
+
+    code = 1
+    try:
+        gevent.reinit()
+        random.seed()
+        run_led(plan, port_file)
+        code = 0
+    except BaseException:  # noqa: BLE001  # os._exit shows none
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _plain(name: str) -> Any:
+    """A function of `os` as it was before gevent put its own in the place."""
+    from gevent import monkey
+
+    return monkey.get_original("os", name)
+
+
+def _lead(plan: Plan, workers: list[_Worker], port_file: Path) -> None:
     import gevent
     from gevent.event import Event
 
@@ -80,9 +126,7 @@ def _lead(plan: Plan, workers: list[subprocess.Popen[bytes]], port_file: Path) -
         runner.quit()
 
 
-def _wait_for_workers(
-    runner: Any, plan: Plan, workers: list[subprocess.Popen[bytes]], sender: Sender
-) -> None:
+def _wait_for_workers(runner: Any, plan: Plan, workers: list[_Worker], sender: Sender) -> None:
     deadline = time.monotonic() + _CONNECT_SECONDS
     while runner.worker_count < plan.workers and not sender.stop.is_set():
         ended = [worker for worker in workers if worker.poll() is not None]
@@ -93,22 +137,20 @@ def _wait_for_workers(
         time.sleep(_POLL_SECONDS)
 
 
-def _stop_without_workers(workers: list[subprocess.Popen[bytes]], stop: Any) -> None:
+def _stop_without_workers(workers: list[_Worker], stop: Any) -> None:
     """A worker that dies ends the run: what it should have sent is missing."""
     while not any(worker.poll() for worker in workers):
         time.sleep(_POLL_SECONDS * 10)
     stop.set()
 
 
-def _end(workers: list[subprocess.Popen[bytes]]) -> None:
+def _end(workers: list[_Worker]) -> None:
     """Lets the workers write their rows, and leaves none behind."""
     for worker in workers:
-        if worker.poll() is None:
-            worker.send_signal(signal.SIGINT)
+        worker.signal(signal.SIGINT)
     deadline = time.monotonic() + _END_SECONDS
-    for worker in workers:
-        try:
-            worker.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+    while any(worker.poll() is None for worker in workers):
+        if time.monotonic() > deadline:
+            for worker in workers:
+                worker.signal(signal.SIGKILL)
+        time.sleep(_POLL_SECONDS)
