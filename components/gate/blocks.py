@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -143,7 +144,22 @@ def read_arms(table: pa.Table) -> dict[str, ArmBlocks]:
     return arms
 
 
-def pair(candidate: ArmBlocks, baseline: ArmBlocks, requests_per_block: float) -> Pairs:
+def planned_requests(
+    numbers: Integers, requests_per_block: float, requests_of_blocks: Sequence[float] = ()
+) -> Floats:
+    """Planned requests of the blocks `numbers`: the same for all, or passes of a rate that varies."""
+    if not requests_of_blocks:
+        return np.full(numbers.size, float(requests_per_block))
+    planned: Floats = np.asarray(requests_of_blocks, dtype=np.float64)[numbers % len(requests_of_blocks)]
+    return planned
+
+
+def pair(
+    candidate: ArmBlocks,
+    baseline: ArmBlocks,
+    requests_per_block: float,
+    requests_of_blocks: Sequence[float] = (),
+) -> Pairs:
     """Aligns the blocks of both arms and leaves out those that cannot be compared.
 
     A pair counts when both blocks have 95 % of the planned requests, or all but two of them, as the
@@ -153,9 +169,9 @@ def pair(candidate: ArmBlocks, baseline: ArmBlocks, requests_per_block: float) -
     everything = np.union1d(candidate.numbers, baseline.numbers).size
     arms = [arm.keep(np.isin(arm.numbers, common)) for arm in (candidate, baseline)]
     complete = np.ones(common.size, dtype=bool)
-    planned = min(0.95 * requests_per_block, requests_per_block - 2)
+    planned = planned_requests(common, requests_per_block, requests_of_blocks)
     for arm in arms:
-        least = planned if requests_per_block else 0.5 * _median(arm.requests)
+        least = np.minimum(0.95 * planned, planned - 2) if requests_per_block else 0.5 * _median(arm.requests)
         complete &= arm.requests >= least
     return Pairs(
         candidate=arms[0].keep(complete),

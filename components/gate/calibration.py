@@ -127,7 +127,7 @@ def _pairs_of(table: pa.Table, spec: GateSpec) -> Pairs:
     arms = read_arms(table)
     if set(arms) != set(ARMS):
         raise ResultsTableError("arm", sorted(arms), "load two identical servers, one as each arm")
-    pairs = pair(arms["candidate"], arms["baseline"], spec.requests_per_block)
+    pairs = pair(arms["candidate"], arms["baseline"], spec.requests_per_block, spec.requests_of_blocks)
     if pairs.count < LEAST_PAIRS:
         raise ResultsTableError(
             "block", pairs.count, f"measure at least {LEAST_PAIRS} complete pairs of blocks"

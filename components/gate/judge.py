@@ -16,6 +16,7 @@ from model_load_test.components.gate.blocks import (
     of_two_loads,
     overlapping,
     pair,
+    planned_requests,
     read_arms,
 )
 from model_load_test.components.gate.drift import drift_alarms
@@ -76,7 +77,7 @@ def judge(
 def _judge_pairs(
     candidate: ArmBlocks, baseline: ArmBlocks, spec: GateSpec, checks: tuple[Check, ...]
 ) -> Verdict:
-    pairs = pair(candidate, baseline, spec.requests_per_block)
+    pairs = pair(candidate, baseline, spec.requests_per_block, spec.requests_of_blocks)
     alpha = spec.alpha_at(pairs.count + pairs.void)
     objectives = judge_objectives(spec.objectives, candidate, alpha)
     if pairs.count <= pairs.void:
@@ -172,7 +173,7 @@ def _table_checks(arms: Mapping[str, ArmBlocks], spec: GateSpec) -> list[Check]:
         return [_invalid("no-candidate", f"The table holds {held}; load the candidate too.")]
     found = [check for arm, blocks in arms.items() for check in _arm_checks(arm, blocks, spec)]
     if "baseline" in arms and not found:
-        found += _pairing_checks(arms["candidate"], arms["baseline"])
+        found += _pairing_checks(arms["candidate"], arms["baseline"], spec)
     return found
 
 
@@ -183,11 +184,12 @@ def _arm_checks(arm: str, blocks: ArmBlocks, spec: GateSpec) -> list[Check]:
     if overlapping(blocks):
         detail = f"Blocks of the {arm} overlap in time: the table mixes several runs; judge each alone."
         return [_invalid("overlapping-blocks", detail)]
-    usual = float(np.median(blocks.requests))
-    if spec.requests_per_block and usual > MOST_OF_PLANNED * spec.requests_per_block + 2:
+    planned = planned_requests(blocks.numbers, spec.requests_per_block, spec.requests_of_blocks)
+    if spec.requests_per_block and float(np.median(blocks.requests - MOST_OF_PLANNED * planned)) > 2:
         detail = (
-            f"Blocks of the {arm} hold {usual:.0f} requests where {spec.requests_per_block:g} were planned: "
-            "these are not rows of this load spec; judge them with the spec they were measured by."
+            f"Blocks of the {arm} hold {np.median(blocks.requests):.0f} requests where "
+            f"{np.median(planned):g} were planned: these are not rows of this load spec; judge them with the "
+            "spec they were measured by."
         )
         return [_invalid("other-load", detail)]
     if arm == "baseline" and blocks.failures.sum() > paired.COLLAPSED * blocks.requests.sum():
@@ -204,14 +206,14 @@ def _arm_checks(arm: str, blocks: ArmBlocks, spec: GateSpec) -> list[Check]:
     return []
 
 
-def _pairing_checks(candidate: ArmBlocks, baseline: ArmBlocks) -> list[Check]:
+def _pairing_checks(candidate: ArmBlocks, baseline: ArmBlocks, spec: GateSpec) -> list[Check]:
     if apart(candidate, baseline):
         detail = (
             "Candidate and baseline were not loaded at the same time, so that one of them may have met "
             "a busier machine; load both in one run, duet or interleaved."
         )
         return [_invalid("arms-apart", detail)]
-    if of_two_loads(candidate, baseline):
+    if not spec.requests_of_blocks and of_two_loads(candidate, baseline):
         detail = "The table joins blocks of different rates or lengths; judge each run alone."
         return [_invalid("mixed-loads", detail)]
     return []

@@ -48,6 +48,8 @@ class GateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Numbers of pairs at which the run may stop; equal to the load spec's."""
     requests_per_block: float = 0.0
     """Planned requests of a block and arm, from the load spec; 0 when unknown."""
+    requests_of_blocks: tuple[float, ...] = ()
+    """The same for each block of one pass where the offered rate varies; empty when it is constant."""
     noise_floor: dict[str, float] = {}
     """Per metric the A/A standard deviation of ln(ratio) on this infrastructure."""
     on_inconclusive: Policy = "fail"
@@ -127,6 +129,9 @@ def gate_spec_of_run(
         measured["looks"] = load_spec["looks"]
     if "rate_rps" in load_spec and "block_seconds" in load_spec:
         measured["requests_per_block"] = load_spec["rate_rps"] * load_spec["block_seconds"]
+    if load_spec.get("block_rates_rps") and "block_seconds" in load_spec:
+        seconds = load_spec["block_seconds"]
+        measured["requests_of_blocks"] = [rate_rps * seconds for rate_rps in load_spec["block_rates_rps"]]
     if noise_floor:
         measured["noise_floor"] = dict(noise_floor)
     return parse_gate_spec({**measured, **values})

@@ -136,7 +136,7 @@ def summarize_blocks(table: pa.Table, load_spec: Mapping[str, Any]) -> Summary:
         table: Rows of one arm without its warm-up, with the column `block`.
         load_spec: `LoadSpec` as JSON values; where it is empty the rates are those of the whole window.
     """
-    summary = summarize(table, asked_rps=load_spec.get("rate_rps"))
+    summary = summarize(table, asked_rps=load_spec.get("rate_rps") or None)
     block_seconds = load_spec.get("block_seconds")
     if not block_seconds or not summary.requests:
         return summary

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from model_load_test.components.gate.calibration import VisibleEffects
     from model_load_test.components.gate.spec import GateSpec
     from model_load_test.components.gate.verdict import Verdict
+    from model_load_test.components.load.progress import ProgressUpdate
     from model_load_test.components.load.run import LoadTest
     from model_load_test.components.results.table import RunMetadata
 
@@ -95,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
             _earlier_floor(arguments, test)
         except StoreUnavailable as error:
             return _not_calibrated(f"{error}; nothing was measured")
-        rows, metadata = run_load_test(test, lambda _table: StopDecision(False, ""), progress=_tell)
+        rows, metadata = run_load_test(test, lambda _table: StopDecision(False, ""), progress=_show)
     spec = gate_spec_of_run({}, metadata.load_spec)
     verdict = judge(rows, spec, checks=validate(rows, metadata))
     if verdict.verdict == "INVALID":
@@ -315,6 +316,12 @@ def _percent(share: float | None) -> str:
 def _not_calibrated(why: str) -> int:
     print(f"model-load-test calibrate: {why}", file=sys.stderr)
     return NOT_CALIBRATED
+
+
+def _show(update: ProgressUpdate) -> None:
+    from model_load_test.components.load.progress import print_progress
+
+    print_progress(update, sys.stderr)
 
 
 def _tell(line: str) -> None:

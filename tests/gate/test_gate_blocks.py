@@ -82,3 +82,52 @@ def test_one_run_does_not_overlap_itself(make_table: MakeTable) -> None:
     assert not overlapping(read_arms(table)["candidate"])
     later = make_table(pairs=20, started_at_ns=1_700_000_900_000_000_000)
     assert overlapping(read_arms(pa.concat_tables([table, later]))["candidate"])
+
+
+def test_blocks_of_a_varying_rate_are_held_against_their_own_plan() -> None:
+    plan = (20.0, 60.0, 100.0)
+    for shortened, void in ((None, 0), (2, 1), (0, 1)):
+        counts = [int(plan[block % 3]) for block in range(9)]
+        if shortened is not None:
+            counts[shortened] //= 2
+        found = read_arms(pa.concat_tables([_of_counts("candidate", counts), _of_counts("baseline", counts)]))
+        assert pair(found["candidate"], found["baseline"], 60.0, plan).void == void
+
+
+def _of_counts(arm: str, counts: list[int]) -> pa.Table:
+    from model_load_test.components.results.table import SCHEMA
+
+    blocks = [block for block, count in enumerate(counts) for _ in range(count)]
+    sent_at_ns = [block * 10**9 + k * 10**6 for block, count in enumerate(counts) for k in range(count)]
+    size = len(blocks)
+    return pa.table(
+        {
+            "arm": [arm] * size,
+            "block": blocks,
+            "worker": [0] * size,
+            "sent_at_ns": sent_at_ns,
+            "scheduled_at_ns": [None] * size,
+            "latency_ns": [10**6 + k % 7 for k in range(size)],
+            "ok": [True] * size,
+            "status": ["OK"] * size,
+            "error": [""] * size,
+            "request_bytes": [None] * size,
+            "response_bytes": [None] * size,
+        },
+        schema=SCHEMA,
+    )
+
+
+def test_a_run_of_a_varying_rate_is_not_taken_for_two_runs() -> None:
+    from model_load_test.components.gate.judge import judge
+    from model_load_test.components.gate.spec import gate_spec_of_run
+
+    counts = [30 if block % 2 else 120 for block in range(20)]
+    table = pa.concat_tables([_of_counts("candidate", counts), _of_counts("baseline", counts)])
+    constant = {"rate_rps": 75.0, "block_seconds": 1.0, "looks": [20]}
+    varying = {**constant, "block_rates_rps": [120.0, 30.0]}
+    codes = {check.code for check in judge(table, gate_spec_of_run({}, constant)).checks}
+    assert "mixed-loads" in codes
+    verdict = judge(table, gate_spec_of_run({}, varying))
+    assert not verdict.checks
+    assert verdict.pairs == 20
