@@ -25,6 +25,15 @@ _log = logging.getLogger(__name__)
 _PREFIX: Final = "noise_floor_"
 _SHAPE: Final = ("protocol", "tool", "mode", "rate_rps", "block_seconds", "connections")
 """What of a load changes its noise; how long it lasts and what exactly it sends does not."""
+_UNUSUAL: Final[Mapping[str, Any]] = {
+    "concurrency": 0,
+    "block_rates_rps": [],
+    "http_version": "1.1",
+    "keep_alive": True,
+    "max_connections": 0,
+    "encrypted": False,
+}
+"""The same, kept only where it is not as usual."""
 
 
 def noise_floor_key(
@@ -46,10 +55,15 @@ def noise_floor_key(
     lacking = [field for field in _SHAPE if field not in load_spec]
     if lacking:
         raise InputError("load_spec", sorted(load_spec), f"a noise floor is kept by {', '.join(lacking)} too")
+    shape = {field: load_spec[field] for field in _SHAPE}
+    for field, usual in _UNUSUAL.items():
+        given = load_spec.get(field, usual)
+        if given != usual and given != ():
+            shape[field] = given
     return BaselineKey(
         namespace=namespace,
         model_name=model_name,
-        load_spec_hash=load_spec_hash({"noise_floor": {field: load_spec[field] for field in _SHAPE}}),
+        load_spec_hash=load_spec_hash({"noise_floor": shape}),
         fingerprint_hash=fingerprint_hash(fingerprint),
     )
 

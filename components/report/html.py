@@ -45,6 +45,7 @@ from model_load_test.components.version import __version__
 _HERE = Path(__file__).parent
 _LATENCIES = ("mean", "p50", "p90", "p95", "p99", "p999", "max")
 _MOST_ERRORS = 12
+_MOST_PARTS = 12
 _WEB_SCHEMES = ("", "http", "https")
 _CONSEQUENCE_ORDER = {"INVALID": 0, "WARNING": 1, "INFO": 2}
 
@@ -285,7 +286,10 @@ def _fact(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_fact(part) for part in value)
+        shown = [_fact(part) for part in value]
+        if len(shown) > _MOST_PARTS:
+            shown = [*shown[: _MOST_PARTS // 2], "...", shown[-1] + f" ({len(shown)} in all)"]
+        return ", ".join(shown)
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {_fact(part)}" for name, part in value.items())
     return str(value)
