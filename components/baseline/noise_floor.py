@@ -58,7 +58,7 @@ def noise_floor_key(
     shape = {field: load_spec[field] for field in _SHAPE}
     for field, usual in _UNUSUAL.items():
         given = load_spec.get(field, usual)
-        if given != usual and given != ():
+        if given not in (usual, ()):
             shape[field] = given
     return BaselineKey(
         namespace=namespace,
