@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from model_load_test.components.baseline.fingerprint import (
     Fingerprint,
@@ -25,14 +25,15 @@ class Circumstances(NamedTuple):
     load_spec: dict[str, Any]
 
 
-def check_match(match: str) -> None:
-    """Refuses a match that is unknown.
+def check_match(match: str) -> Match:
+    """The match as one of the three.
 
     Raises:
         InputError: It is none of `exact`, `spec` and `model`.
     """
     if match not in MATCHES:
         raise InputError("match", match, "use exact, spec (other machines too) or model (other loads too)")
+    return cast(Match, match)
 
 
 def nearest_key(

@@ -6,6 +6,7 @@ from model_load_test.components import (
     compare_to_baseline,
     find_baseline,
     generate_payload,
+    promote_baseline,
     record_baseline,
     run_load_test,
 )
@@ -34,3 +35,11 @@ def compare_with_recorded_runs(
     )
     for task in (load, earlier, recorded):
         task.set_caching_options(False)
+
+
+@dsl.pipeline(name="baseline-promotion-example")
+def promote_what_was_pushed(record_uri: str, store: str = "auto") -> None:
+    """Makes a recorded run the reference; in a pipeline of yours it stands `.after(push)`."""
+    record = dsl.importer(artifact_uri=record_uri, artifact_class=dsl.Artifact)
+    promoted = promote_baseline(record=record.output, baseline_store=store)
+    promoted.set_caching_options(False)

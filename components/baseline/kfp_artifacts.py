@@ -28,8 +28,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from model_load_test.components.baseline.kfp_api import KfpApi, NotServed
 from model_load_test.components.baseline.key import BaselineKey
+from model_load_test.components.baseline.kfp_api import KfpApi, NotServed
 from model_load_test.components.baseline.record import Record, decode_record, encode_record
 from model_load_test.components.baseline.store import FIELD
 from model_load_test.components.errors import InputError
@@ -257,7 +257,9 @@ class KfpStore:
     def _resolved_place(self) -> Place:
         if self._place is None:
             raise InputError(
-                FIELD, self._uri, "KFP keeps artifacts by run: add ?run_id=ID of a run that they may belong to"
+                FIELD,
+                self._uri,
+                "KFP keeps artifacts by run: add ?run_id=ID of a run that they may belong to",
             )
         if not self._place.task_id:
             try:
@@ -272,7 +274,9 @@ class KfpStore:
     def _namespace_of(self, key: BaselineKey) -> str:
         return self._namespace or key.namespace
 
-    def _listed(self, predicates: list[Predicate], namespace: str, page_size: int | None) -> Iterator[Artifact]:
+    def _listed(
+        self, predicates: list[Predicate], namespace: str, page_size: int | None
+    ) -> Iterator[Artifact]:
         for page in self._pages(predicates, namespace, page_size):
             yield from page
 

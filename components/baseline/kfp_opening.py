@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 
 from model_load_test.components.baseline.discovery import API_PORT, mlmd_of_launcher
-from model_load_test.components.baseline.kfp_artifacts import KfpStore, Place, serves_artifacts
 from model_load_test.components.baseline.kfp_api import KfpApi
+from model_load_test.components.baseline.kfp_artifacts import KfpStore, Place, serves_artifacts
 from model_load_test.components.baseline.store import FIELD, BaselineStore, open_store
 from model_load_test.components.baseline.surroundings import Surroundings
 from model_load_test.components.errors import InputError

@@ -7,19 +7,17 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
-from model_load_test.components.baseline.comparable import Circumstances, Match, check_match, nearest_key
+from model_load_test.components.baseline.comparable import Circumstances, check_match, nearest_key
 from model_load_test.components.baseline.discovery import resolve_store
 from model_load_test.components.baseline.key import BaselineKey
 from model_load_test.components.baseline.record import Record
 from model_load_test.components.baseline.reference import check_reference, choose_reference
 from model_load_test.components.baseline.store import BaselineStore, StoreUnavailable, open_store
 from model_load_test.components.errors import InputError
-
-OnStoreError = Literal["no-baseline", "fail"]
 
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -48,10 +46,10 @@ def find_baseline(
     key: BaselineKey,
     n: int = 20,
     time_limit_seconds: float = 30.0,
-    on_store_error: OnStoreError = "no-baseline",
+    on_store_error: str = "no-baseline",
     *,
     reference: str = "latest",
-    match: Match = "exact",
+    match: str = "exact",
     circumstances: Circumstances | None = None,
 ) -> FoundBaseline:
     """Looks up the newest passing runs of a key, and the one to compare with.
@@ -75,7 +73,7 @@ def find_baseline(
     if n < 1:
         raise InputError("n", n, "ask for at least one run")
     check_reference(reference)
-    check_match(match)
+    admitted = check_match(match)
     if match != "exact" and circumstances is None:
         raise InputError("match", match, "give the run's circumstances, so that differences can be told")
     resolved = resolve_store(store_uri)
@@ -84,7 +82,7 @@ def find_baseline(
 
     def search(store: BaselineStore) -> FoundBaseline:
         nearest, differences = (
-            nearest_key(store, key, circumstances, match) if circumstances is not None else (key, [])
+            nearest_key(store, key, circumstances, admitted) if circumstances is not None else (key, [])
         )
         history = store.latest(nearest, n)
         chosen = choose_reference(store, nearest, history, reference)

@@ -20,7 +20,9 @@ def check_policy(policy: str) -> OnMissingBaseline:
         InputError: It is none of them.
     """
     if policy not in get_args(OnMissingBaseline):
-        raise InputError("on_missing_baseline", policy, f"use one of {', '.join(get_args(OnMissingBaseline))}")
+        raise InputError(
+            "on_missing_baseline", policy, f"use one of {', '.join(get_args(OnMissingBaseline))}"
+        )
     return cast(OnMissingBaseline, policy)
 
 

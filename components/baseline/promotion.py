@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
 import msgspec
 
@@ -12,8 +11,6 @@ from model_load_test.components.baseline.lookup import ask_store
 from model_load_test.components.baseline.record import Record
 from model_load_test.components.baseline.store import BaselineStore, StoreUnavailable
 from model_load_test.components.errors import InputError
-
-OnStoreError = Literal["warn", "fail"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +29,7 @@ def promote_run(
     *,
     at_ns: int,
     time_limit_seconds: float = 30.0,
-    on_store_error: OnStoreError = "fail",
+    on_store_error: str = "fail",
 ) -> Promoted:
     """Makes a passing run the reference of its key; a run that the store has missed is recorded first.
 
@@ -53,7 +50,9 @@ def promote_run(
     if on_store_error not in ("warn", "fail"):
         raise InputError("on_store_error", on_store_error, "use warn or fail")
     if not record.passing:
-        return Promoted(promoted=False, reason=f"run {record.run_id} is {record.verdict}; it stays unpromoted")
+        return Promoted(
+            promoted=False, reason=f"run {record.run_id} is {record.verdict}; it stays unpromoted"
+        )
     resolved = resolve_store(store_uri)
     if not resolved.uri:
         return Promoted(promoted=False, reason=f"no baseline store: {resolved.reason}")

@@ -65,7 +65,9 @@ def record_run(
         reason = f"no baseline store: {resolved.reason}; the record is kept as a file"
         return Recorded(recorded=False, reason=reason)
     try:
-        ask_store(resolved.uri, lambda store: store.record(record.key, record, artifact_id), time_limit_seconds)
+        ask_store(
+            resolved.uri, lambda store: store.record(record.key, record, artifact_id), time_limit_seconds
+        )
     except StoreUnavailable as error:
         _log.warning("%s; the record stays in %s", error, path)
         return Recorded(recorded=False, reason=f"{error}; the record stays in {path.name}")

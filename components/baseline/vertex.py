@@ -85,7 +85,9 @@ class VertexStore:
         """See `BaselineStore.record`."""
         if record.key != key:
             raise InputError("record.key", record.key.name, f"record it under its own key, not {key.name}")
-        kept = msgspec.structs.replace(record, artifact_id=artifact_id or record.artifact_id, promoted_at_ns=0)
+        kept = msgspec.structs.replace(
+            record, artifact_id=artifact_id or record.artifact_id, promoted_at_ns=0
+        )
         # The contexts first: with them come the schemas.
         contexts = {_HISTORY: self._ensure_context(_HISTORY, key)}
         if record.passing:
@@ -201,7 +203,7 @@ class VertexStore:
         return created if created is not None else self._context(kind, key)
 
     def _ensure_schemas(self) -> None:
-        titles = {title: "CONTEXT_TYPE" for title in _CONTEXT_SCHEMAS.values()}
+        titles = dict.fromkeys(_CONTEXT_SCHEMAS.values(), "CONTEXT_TYPE")
         for title, kind in {**titles, _RECORD_SCHEMA: "ARTIFACT_TYPE"}.items():
             request = {
                 "parent": self._parent,

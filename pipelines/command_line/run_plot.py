@@ -28,7 +28,9 @@ def draw_runs(records: Sequence[Record], metric: str) -> list[str]:
     drawn = [(record, record.metrics[metric]) for record in records if record.metrics.get(metric, 0.0) > 0]
     if not drawn:
         known = sorted({name for record in records for name in record.metrics})
-        raise InputError("--metric", metric, f"name a number that the runs hold: {', '.join(known) or 'none'}")
+        raise InputError(
+            "--metric", metric, f"name a number that the runs hold: {', '.join(known) or 'none'}"
+        )
     band = noise_band([value for record, value in drawn if record.passing], None)
     values = [value for _, value in drawn] + list(band or ())
     low, high = min(values) / 1.02, max(values) * 1.02
@@ -42,9 +44,7 @@ def draw_runs(records: Sequence[Record], metric: str) -> list[str]:
     return [metric, *lines, " " * (33 + versions) + axis, *_legend(band)]
 
 
-def _line(
-    record: Record, value: float, band: tuple[float, float] | None, ends: tuple[float, float]
-) -> str:
+def _line(record: Record, value: float, band: tuple[float, float] | None, ends: tuple[float, float]) -> str:
     cells = [" "] * _COLUMNS
     if band:
         first, last = _column(band[0], ends), _column(band[1], ends)

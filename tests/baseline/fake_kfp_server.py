@@ -3,7 +3,9 @@
     python fake_kfp_server.py PORT SWAGGER_FILE [NAMESPACE]
 
 With a namespace it serves several users, and only that namespace; without one it serves a single user
-and ignores what a request says of namespaces. Prints the port once it listens. It serves only paths that the definition has, and holds every request
+and ignores what a request says of namespaces. Prints the port once it listens.
+
+It serves only paths that the definition has, and holds every request
 and its own every answer against it: an unknown field, a wrong type, a field that only the server may
 write. Beyond the definition it keeps the rules read in the server's source (branch mlmd-removal,
 backend/src/apiserver: artifact_server.go, artifact_store.go, list.go): what is required, the longest

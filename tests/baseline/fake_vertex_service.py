@@ -45,7 +45,9 @@ def refuse_unless(condition, message, code=grpc.StatusCode.INVALID_ARGUMENT):
 
 def marked(message_type, mark):
     """Fields whose comment in the definition begins with a mark, such as `Required.`."""
-    return re.findall(rf"^\s+(\w+) \([^)]*(?:\([^)]*\))?[^)]*\):\n\s+{re.escape(mark)}", message_type.__doc__ or "", re.M)
+    return re.findall(
+        rf"^\s+(\w+) \([^)]*(?:\([^)]*\))?[^)]*\):\n\s+{re.escape(mark)}", message_type.__doc__ or "", re.M
+    )
 
 
 def check(message):
@@ -85,11 +87,15 @@ class Metadata:
         refuse_unless(re.fullmatch(r"[0-9]+[.][0-9]+[.][0-9]+", schema.schema_version), "schema_version")
         refuse_unless(schema.schema_type, "schema_type is required")
         title = re.search(r"^title: (\S+)$", schema.schema, re.M)
-        refuse_unless(title and re.search(r"^type: object$", schema.schema, re.M), "schema is no OpenAPI object")
+        refuse_unless(
+            title and re.search(r"^type: object$", schema.schema, re.M), "schema is no OpenAPI object"
+        )
         form = r"[a-z][a-z0-9-_]{2,20}[.][A-Z][a-zA-Z0-9-_]{2,49}"
         refuse_unless(re.fullmatch(form, title[1]), "title must be like namespace.Name")
         refuse_unless(not title[1].startswith("system."), "the namespace system is reserved")
-        return self._create(self.schemas, request, "metadataSchemas", request.metadata_schema_id, schema, title[1])
+        return self._create(
+            self.schemas, request, "metadataSchemas", request.metadata_schema_id, schema, title[1]
+        )
 
     def CreateContext(self, request):
         self._check_schema(request.context, types.MetadataSchema.MetadataSchemaType.CONTEXT_TYPE)
@@ -144,7 +150,9 @@ class Metadata:
     def _check_schema(self, made, schema_type):
         schema = self.schemas.get((made.schema_title, made.schema_version))
         known = schema is not None and schema.schema_type == schema_type
-        refuse_unless(known, f"no schema {made.schema_title} {made.schema_version}", grpc.StatusCode.NOT_FOUND)
+        refuse_unless(
+            known, f"no schema {made.schema_title} {made.schema_version}", grpc.StatusCode.NOT_FOUND
+        )
 
     def _create(self, table, request, collection, made_id, made, title=None):
         refuse_unless(STORE.fullmatch(request.parent), f"parent {request.parent}")
@@ -213,7 +221,9 @@ class Front(grpc.GenericRpcHandler):
                     made = act(request)
             except Refused as error:
                 context.abort(error.code, str(error))
-            return made.SerializeToString() if hasattr(made, "SerializeToString") else type(made).serialize(made)
+            return (
+                made.SerializeToString() if hasattr(made, "SerializeToString") else type(made).serialize(made)
+            )
 
         return grpc.unary_unary_rpc_method_handler(reply)
 

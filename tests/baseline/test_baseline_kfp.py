@@ -109,9 +109,7 @@ def test_a_retry_makes_no_second_artifact(kfp, key, make_record):
         kfp.promote(key, "run-1", at_ns=5)
     artifacts = kfp._api.get("/artifacts", {"page_size": 200})["artifacts"]
     ours = [one["name"] for one in artifacts if key.digest in one["name"] or key.digest in one["uri"]]
-    assert sorted(ours) == sorted(
-        ["mlt1.key", f"mlt1.baseline.{key.digest}", f"mlt1.promoted.{key.digest}"]
-    )
+    assert sorted(ours) == sorted(["mlt1.key", f"mlt1.baseline.{key.digest}", f"mlt1.promoted.{key.digest}"])
 
 
 def test_two_records_of_one_run_at_the_same_time_become_one(kfp, key, make_record):
