@@ -1,0 +1,1 @@
+"""The highest load at which given objectives hold, with its uncertainty."""
