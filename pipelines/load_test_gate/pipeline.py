@@ -68,6 +68,9 @@ def load_test_gate(
     server_replicas: int = 1,
     tolerations: list[dict[str, str]] = [],
     node_selector: dict[str, str] = {},
+    node_affinity: dict[str, object] = {},
+    cpu_request: str = "0",
+    memory_request: str = "0",
 ) -> GateOutputs:
     """Load tests a candidate model server against a baseline and breaks the run when it is slower.
 
@@ -121,6 +124,10 @@ def load_test_gate(
         server_replicas: Replicas behind each endpoint; part of the baseline's key.
         tolerations: Kubernetes tolerations of the load generator's pod.
         node_selector: Node labels that the load generator's pod must find.
+        node_affinity: Kubernetes node affinity of the load generator's pod.
+        cpu_request: CPU that the load generator's pod asks for, such as "2"; "0" for none. There is no
+            limit: a throttled generator would measure its own throttling.
+        memory_request: Memory that the load generator's pod asks for, such as 1Gi; "0" for none.
 
     Returns:
         The verdict as text, and whether the pipeline may go on.
@@ -174,6 +181,9 @@ def load_test_gate(
         )
     kubernetes.add_toleration_json(load, tolerations)
     kubernetes.add_node_selector_json(load, node_selector)
+    kubernetes.add_node_affinity_json(load, node_affinity)
+    load.set_cpu_request(cpu_request)
+    load.set_memory_request(memory_request)
     found = find_baseline(
         results=load.outputs["results"],
         model_name=model_name,

@@ -81,11 +81,21 @@ def test_no_input_is_an_optional_artifact_and_every_knob_has_a_description(compi
     assert not undescribed
 
 
-def test_tolerations_and_node_selector_are_run_time_parameters(compiled: Path) -> None:
+def test_where_the_load_runs_is_said_at_run_time(compiled: Path) -> None:
     platform = documents(compiled / "kubeflow.yaml")[1]["platforms"]["kubernetes"]["deploymentSpec"]
     settings = platform["executors"]["exec-run-load-test"]
     assert settings["tolerations"] == [{"tolerationJson": {"componentInputParameter": "tolerations"}}]
     assert settings["nodeSelector"] == {"nodeSelectorJson": {"componentInputParameter": "node_selector"}}
+    assert settings["nodeAffinity"] == [
+        {"nodeAffinityJson": {"componentInputParameter": "node_affinity"}}
+    ]
+    container = executors(compiled)["exec-run-load-test"]["container"]
+    asked = documents(compiled / "kubeflow.yaml")[0]["deploymentSpec"]["executors"]["exec-run-load-test"]
+    assert asked["container"]["resources"] == {
+        "resourceCpuRequest": "{{$.inputs.parameters['pipelinechannel--cpu_request']}}",
+        "resourceMemoryRequest": "{{$.inputs.parameters['pipelinechannel--memory_request']}}",
+    }
+    assert "resources" not in container, "Vertex has no requests"
 
 
 def test_no_knob_is_called_like_a_secret(compiled: Path) -> None:
