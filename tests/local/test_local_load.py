@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import signal
 import threading
@@ -17,6 +18,8 @@ import pytest
 
 from model_load_test.components.load.preflight import prepare
 from model_load_test.components.load.run import StopDecision, run_load_test
+from model_load_test.components.load.schedule import segments_of_block, warmup_segment
+from model_load_test.components.load.spec import parse_load_spec
 from model_load_test.components.results.table import RunMetadata
 from model_load_test.components.serving.embedded.process import EmbeddedServer
 
@@ -68,6 +71,22 @@ def requests_per_block(table: pa.Table, arm: str) -> dict[int, int]:
     }
 
 
+def assert_offered(table: pa.Table, metadata: RunMetadata, arm: str) -> None:
+    """Every scheduled request was sent, on time but for what a busy machine delays."""
+    spec = parse_load_spec(metadata.load_spec)
+    segments = [warmup_segment(spec)] if spec.warmup_seconds else []
+    segments += [segment for block in range(spec.max_pairs) for segment in segments_of_block(spec, block)]
+    loaded = [segment for segment in segments if arm in segment.arms]
+    planned = sum(math.ceil(segment.rate_rps(spec, arm) * segment.load_seconds) for segment in loaded)
+    # ghz counts its requests; vegeta stops by the clock, a request sooner or later per start
+    slack = 0 if spec.tool == "ghz" else len(loaded)
+    assert abs(table.filter(pc.field("arm") == arm).num_rows - planned) <= slack
+    counts = requests_per_block(table, arm)
+    for block, count in counts.items():
+        wanted = spec.rate_of_block(block) * spec.block_seconds
+        assert abs(count - wanted) <= 0.35 * wanted + 4, (block, count, wanted)
+
+
 def test_a_duet_loads_both_arms_in_the_same_blocks_at_the_offered_rate(
     protocol: str, payload: Callable[[str], Path], tmp_path: Path, start_server: Callable[..., EmbeddedServer]
 ) -> None:
@@ -75,7 +94,7 @@ def test_a_duet_loads_both_arms_in_the_same_blocks_at_the_offered_rate(
     for arm in ("candidate", "baseline"):
         counts = requests_per_block(table, arm)
         assert list(counts) == [0, 1, 2, 3]
-        assert all(abs(count - RATE_RPS * 0.5) <= 6 for count in counts.values()), counts
+        assert_offered(table, metadata, arm)
     assert pc.all(table["ok"]).as_py()
     assert metadata.load_spec["mode"] == "duet"
     assert metadata.tool_version != "unknown"
@@ -94,7 +113,7 @@ def test_every_request_the_servers_answered_is_a_row(
         served = sum(
             float(line.rsplit(" ", 1)[1])
             for line in page.splitlines()
-            if line.startswith(":tensorflow:serving:request_latency_count{")
+            if line.startswith(":tensorflow:serving:request_latency_count{") and 'redict"' in line
         )
         # each request was tried once before
         assert table.filter(pc.field("arm") == arm).num_rows == served - PAYLOAD_REQUESTS
@@ -126,9 +145,8 @@ def test_a_slow_server_does_not_slow_the_offered_rate(
     protocol: str, payload: Callable[[str], Path], tmp_path: Path, start_server: Callable[..., EmbeddedServer]
 ) -> None:
     # 300 ms an answer: a closed loop of one connection would come to 3 requests a second
-    table, _ = load(protocol, payload, tmp_path, start_server(delay_ms=300))
-    counts = requests_per_block(table, "candidate")
-    assert all(abs(count - RATE_RPS * 0.5) <= 6 for count in counts.values()), counts
+    table, metadata = load(protocol, payload, tmp_path, start_server(delay_ms=300))
+    assert_offered(table, metadata, "candidate")
     assert np.median(table["latency_ns"].to_numpy()) > 300e6
 
 

@@ -71,10 +71,9 @@ def test_a_server_that_fails_cannot_be_calibrated(
     output = tmp_path / "floor.json"
     with embedded_server("digits", backend="numpy", error_rate=1.0) as broken:
         words = ("--candidate", servers[0].grpc, "--baseline", broken.grpc, "--model-name", "digits")
-        code, out, err = command(*words, *QUICK, "--output", output)
-    assert code == calibrate.NOT_CALIBRATED
-    assert "baseline" in err.splitlines()[-1]
-    assert not out
+        with pytest.raises(InputError, match="no answer to request 1") as refused:
+            command(*words, *QUICK, "--output", output)
+    assert refused.value.value == str(broken.grpc)
     assert not output.exists()
 
 
