@@ -63,6 +63,7 @@ def enforce_gate(
     report: dsl.Input[dsl.Artifact],
     on_inconclusive: str = "fail",
     on_no_baseline: str = "warn",
+    break_on_failure: bool = True,
 ) -> None:
     """Breaks the run when the verdict does not let it go on; the only task that fails on purpose.
 
@@ -70,6 +71,8 @@ def enforce_gate(
         report: report.json, as `compare_to_baseline` wrote it.
         on_inconclusive: fail, warn or pass.
         on_no_baseline: fail, warn or pass.
+        break_on_failure: Whether to break the run at all; False where something else goes by the
+            verdict, such as the blessing that TFX's Pusher reads.
     """
     import sys
     from pathlib import Path
@@ -81,5 +84,5 @@ def enforce_gate(
     policies = parse_gate_spec({"on_inconclusive": on_inconclusive, "on_no_baseline": on_no_baseline})
     goes_on, reason = may_continue(read_report(Path(report.path)).verdict, policies)
     print(reason, file=sys.stdout if goes_on else sys.stderr, flush=True)
-    if not goes_on:
+    if break_on_failure and not goes_on:
         sys.exit(1)

@@ -59,6 +59,7 @@ def load_test_gate(
     objectives: list[str] = [],
     on_inconclusive: str = "fail",
     on_no_baseline: str = "warn",
+    break_on_failure: bool = True,
     baseline_store: str = "",
     namespace: str = "default",
     model_version: str = "",
@@ -113,6 +114,8 @@ def load_test_gate(
         objectives: Absolute objectives of the candidate, such as ["p99_ms<=50"].
         on_inconclusive: fail, warn or pass.
         on_no_baseline: fail, warn or pass.
+        break_on_failure: Whether to break the run at all; False where something else goes by the
+            verdict, such as the blessing that TFX's Pusher reads.
         baseline_store: Where runs are recorded and found, such as mlmd+grpc://HOST:8080; empty for
             none.
         namespace: Part of the baseline's key; the Kubernetes namespace or a team's name.
@@ -210,7 +213,10 @@ def load_test_gate(
         model_version=model_version,
     )
     enforced = enforce_gate(
-        report=gate.outputs["report"], on_inconclusive=on_inconclusive, on_no_baseline=on_no_baseline
+        report=gate.outputs["report"],
+        on_inconclusive=on_inconclusive,
+        on_no_baseline=on_no_baseline,
+        break_on_failure=break_on_failure,
     ).after(drawn, recorded)
     for task in (payload, load, found, gate, drawn, recorded, enforced):
         task.set_caching_options(False)
