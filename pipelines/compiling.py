@@ -1,4 +1,4 @@
-"""Writes the pipelines as YAML: `kubeflow.yaml` to upload, `vertex.yaml` for Vertex AI.
+"""Writes the pipelines as YAML: `vertex.yaml` for Vertex AI, the others to upload to Kubeflow.
 
 python -m model_load_test.pipelines.compiling FOLDER
 """
@@ -14,6 +14,7 @@ import yaml
 from kfp import compiler
 
 from model_load_test.components.errors import InputError
+from model_load_test.pipelines.deploy_and_gate.pipeline import deploy_and_gate
 from model_load_test.pipelines.load_test_gate.pipeline import load_test_gate
 from model_load_test.pipelines.load_test_gate.vertex import load_test_gate_on_vertex
 
@@ -23,9 +24,11 @@ def compile_all(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     kubeflow = folder / "kubeflow.yaml"
     compiler.Compiler().compile(load_test_gate, str(kubeflow))
+    deploying = folder / "deploy_and_gate.yaml"
+    compiler.Compiler().compile(deploy_and_gate, str(deploying))
     vertex = folder / "vertex.yaml"
     vertex.write_text(vertex_document(load_test_gate_on_vertex))
-    return [kubeflow, vertex]
+    return [kubeflow, deploying, vertex]
 
 
 def vertex_document(pipeline: Any) -> str:
@@ -37,7 +40,23 @@ def vertex_document(pipeline: Any) -> str:
     specs = [document for document in documents if "pipelineInfo" in document]
     if len(specs) != 1:
         raise InputError("pipeline", len(specs), "a compiled pipeline holds exactly one pipeline spec")
-    return yaml.safe_dump(specs[0], sort_keys=True)
+    return yaml.safe_dump(_without_requests(specs[0]), sort_keys=True)
+
+
+def _without_requests(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec without what pods ask for, and what kfp hands to tasks for that alone.
+
+    Vertex AI chooses machines by limits, and knows no input that its component does not declare.
+    """
+    for executor in spec["deploymentSpec"]["executors"].values():
+        executor["container"].pop("resources", None)
+    for dag in (spec["root"], *spec["components"].values()):
+        for task in dag.get("dag", {}).get("tasks", {}).values():
+            declared = spec["components"][task["componentRef"]["name"]].get("inputDefinitions", {})
+            given = task.get("inputs", {}).get("parameters", {})
+            for name in set(given) - set(declared.get("parameters", {})):
+                del given[name]
+    return spec
 
 
 if __name__ == "__main__":

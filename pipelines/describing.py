@@ -27,9 +27,15 @@ def rooms() -> dict[str, list[str]]:
     """The components of every room that has some, in the order of the sub-DAG."""
     found: dict[str, list[str]] = {}
     for name in components.__all__:
-        room = getattr(components, name).python_func.__module__.split(".")[-2]
+        module = interface_of(getattr(components, name)).__module__
+        room = module.removeprefix(f"{components.__name__}.").split(".")[0]
         found.setdefault(room, []).append(name)
     return found
+
+
+def interface_of(component: Any) -> Any:
+    """The function that a component was written as; kfp keeps a container component's under another name."""
+    return getattr(component, "python_func", None) or component.pipeline_func
 
 
 def readmes() -> dict[Path, str]:
@@ -46,7 +52,7 @@ def room_readme(room: str, names: Iterable[str]) -> str:
     sections = [f"# {room}", _REMARK, inspect.getdoc(package) or ""]
     for name in names:
         component = getattr(components, name)
-        sections += _interface(f"`{name}`", component, component.python_func)
+        sections += _interface(f"`{name}`", component, interface_of(component))
     example = COMPONENTS / room / "example_pipelines.py"
     sections += ["## Example", f"```python\n{_without_docstring(example.read_text())}```"]
     return _joined(sections)

@@ -10,7 +10,7 @@ import yaml
 from kfp import compiler
 from kfp.dsl.base_component import BaseComponent
 
-from model_load_test.pipelines.describing import COMPONENTS, readmes, rooms
+from model_load_test.pipelines.describing import COMPONENTS, interface_of, readmes, rooms
 
 ROOMS = rooms()
 KEYS = {"name", "stability", "dependencies", "tags", "lastVerified", "links"}
@@ -65,11 +65,12 @@ def test_every_parameter_and_output_is_described() -> None:
     for names in ROOMS.values():
         for name in names:
             component = getattr(components, name)
-            docstring = docstring_parser.parse(inspect.getdoc(component.python_func) or "")
+            docstring = docstring_parser.parse(inspect.getdoc(interface_of(component)) or "")
             told = {parameter.arg_name for parameter in docstring.params if parameter.description}
             spec = component.component_spec
             undescribed = set(spec.inputs or {}) - told
             assert not undescribed, f"{name}: {undescribed}"
             artifacts = {o for o, found in (spec.outputs or {}).items() if found.type.startswith("system.")}
             assert artifacts <= told, f"{name}: {artifacts - told}"
-            assert artifacts == set(spec.outputs or {}) or docstring.returns, name
+            # A container component's output parameters are arguments, and described there.
+            assert set(spec.outputs or {}) <= told or docstring.returns, name

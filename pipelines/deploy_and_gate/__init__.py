@@ -1,0 +1,1 @@
+"""The gate with servers of its own: validated, deployed, loaded, judged and taken down again."""
