@@ -78,8 +78,7 @@ def run_demo(output: Path, protocol: str, rate_rps: float) -> int:
 def _compiled_pipeline(output: Path) -> Path:
     from model_load_test.pipelines.compiling import compile_all
 
-    kubeflow, _ = compile_all(output / "compile")
-    return kubeflow
+    return next(path for path in compile_all(output / "compile") if path.name == "kubeflow.yaml")
 
 
 def _run_scenario(
