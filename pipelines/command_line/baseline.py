@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from model_load_test.components.baseline.recording import read_record_file
 from model_load_test.components.baseline.retention import forget_old
 from model_load_test.components.baseline.store import BaselineStore, StoreUnavailable, open_store
 from model_load_test.components.errors import InputError
+from model_load_test.pipelines.command_line.durations import seconds_of
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[Any]
@@ -35,7 +35,6 @@ STORE_SILENT: Final = 1
 
 _TERMINAL: Final = "-"
 
-_SECONDS_IN: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _NS_PER_SECOND: Final = 1_000_000_000
 
 
@@ -209,7 +208,7 @@ def _promote(arguments: argparse.Namespace) -> None:
 
 
 def _forget(arguments: argparse.Namespace) -> None:
-    before_ns = time.time_ns() - _duration_ns(arguments.older_than)
+    before_ns = time.time_ns() - seconds_of("--older-than", arguments.older_than) * _NS_PER_SECOND
     total = 0
     with _opened(arguments.store) as store:
         for key in _chosen_keys(store, arguments.key):
@@ -332,10 +331,3 @@ def _runs(count: int) -> str:
 
 def _moment(at_ns: int) -> str:
     return datetime.fromtimestamp(at_ns // _NS_PER_SECOND, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _duration_ns(text: str) -> int:
-    parts = re.fullmatch(r"(\d+)([smhdw])", text, re.ASCII)
-    if parts is None:
-        raise InputError("--older-than", text, "write a whole number with s, m, h, d or w, such as 180d")
-    return int(parts[1]) * _SECONDS_IN[parts[2]] * _NS_PER_SECOND
