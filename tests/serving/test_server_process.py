@@ -172,6 +172,7 @@ def test_several_models_by_a_config_file(tmp_path: Path, zoo_path: Path) -> None
         (["--backend=numpy", "--error-rate=2"], "error_rate: 2.0: give a share from 0 to 1"),
         (["--backend=numpy", "--delay-ms=-1"], "delay_ms: -1.0: give 0 or more milliseconds"),
         (["--backend=numpy", "--hang-after-requests=-1"], "hang_after_requests: -1"),
+        (["--backend=numpy", "--leak-kib=-1"], "leak_kib: -1"),
         (["--backend=numpy", "--port=TAKEN"], "cannot listen there"),
         (["--backend=numpy", "--rest-api-port=TAKEN"], "cannot listen there"),
         (["--model-config-file=/no/such/file"], "model_config_file: '/no/such/file': cannot be read"),

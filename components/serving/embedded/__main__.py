@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     faults.add_argument("--hang-after-requests", type=int, help="answer that many, then none")
     faults.add_argument("--compute-ms", type=float, default=0.0, help="added to every run of the model")
     faults.add_argument("--compute-threads", type=int, default=0, help="so many compute, the rest queues")
+    faults.add_argument("--leak-kib", type=int, default=0, help="memory that every request leaves behind")
     faults.add_argument("--fault-seed", type=int, default=0, help="of the choice of failing requests")
     return parser
 
@@ -107,6 +108,7 @@ def _settings(given: argparse.Namespace) -> ServerSettings:
             given.fault_seed,
             given.compute_ms,
             given.compute_threads,
+            given.leak_kib,
         ),
         ready_file=given.ready_file,
         exit_with_parent=given.exit_with_parent,

@@ -35,6 +35,8 @@ class Faults:
     compute_threads: int = 0
     """So many requests compute at once, the others wait in a queue, as behind TF Serving's
     num_batch_threads; 0 for all at once."""
+    leak_kib: int = 0
+    """Every request leaves so much memory behind, until the server is killed for it."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.delay_ms) and self.delay_ms >= 0):
@@ -45,6 +47,8 @@ class Faults:
             raise InputError("compute_ms", self.compute_ms, "give 0 or more milliseconds")
         if not 0 <= self.compute_threads <= _SLEEPERS:
             raise InputError("compute_threads", self.compute_threads, f"give from 0 to {_SLEEPERS} threads")
+        if self.leak_kib < 0:
+            raise InputError("leak_kib", self.leak_kib, "give 0 or more KiB")
         if self.hang_after_requests is not None and self.hang_after_requests < 0:
             raise InputError("hang_after_requests", self.hang_after_requests, "give 0 or more requests")
 
@@ -61,6 +65,7 @@ class FaultInjector:
     """Told of injected computing and queuing, under TF Serving's names."""
     model_name: str = ""
     _requests: int = 0
+    _leaked: list[bytes] = field(default_factory=list)
     _random: random.Random = field(init=False)
     _sleepers: ThreadPoolExecutor = field(init=False)
     _computers: ThreadPoolExecutor = field(init=False)
@@ -79,6 +84,9 @@ class FaultInjector:
         """
         self._requests += 1
         faults = self.faults
+        if faults.leak_kib:
+            # Written, or the kernel would give no page for it.
+            self._leaked.append(b"\1" * (faults.leak_kib * 1024))
         if faults.hang_after_requests is not None and self._requests > faults.hang_after_requests:
             await asyncio.get_running_loop().create_future()
         if faults.delay_ms:

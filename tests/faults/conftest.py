@@ -1,0 +1,20 @@
+"""Faults on a Kubernetes cluster: see ../cluster/cluster_fixtures.py for when these tests run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "cluster"))  # its modules; tests are no package
+
+from cluster_fixtures import deploy_server, disposable_cluster, images, kube, namespace
+
+__all__ = ["deploy_server", "disposable_cluster", "images", "kube", "namespace"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.cluster)
