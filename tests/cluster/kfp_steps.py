@@ -302,7 +302,7 @@ class _Run:
         return executor_input
 
     def _pod(self, path: str, container: Values, executor_input: Values) -> Manifest:
-        _refuse(container, {"resources", "lifecycle"}, path)
+        _refuse(container, {"lifecycle"}, path)
         name = re.sub(r"[^a-z0-9-]", "-", f"{path.replace('/', '-')}-{uuid.uuid4().hex[:6]}")[-60:].strip("-")
         placeholders = {**_placeholders(executor_input), **self._of_job(path)}
         words = [*container.get("command", []), *container.get("args", [])]
@@ -321,6 +321,7 @@ class _Run:
             {"name": "KFP_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
             *container.get("env", []),
         ]
+        main["resources"] = _resources(container.get("resources", {}), placeholders, path)
         spec["volumes"].append({"name": "kfp-launcher", "configMap": {"name": "kfp-stand-in"}})
         main["volumeMounts"].append({"name": "kfp-launcher", "mountPath": "/kfp-launcher"})
         for folder in SCRATCH:
@@ -474,6 +475,15 @@ def _set_platform(spec: Manifest, settings: Values, parameters: Values, label: s
             for term in setting:
                 if found := value(term["nodeAffinityJson"]):
                     spec["affinity"] = {"nodeAffinity": found}
+        elif key == "secretAsVolume":
+            (main,) = spec["containers"]
+            for number, one in enumerate(setting):
+                name = (
+                    value(one["secretNameParameter"]) if "secretNameParameter" in one else one["secretName"]
+                )
+                secret = {"secretName": name, "optional": one.get("optional", False)}
+                spec["volumes"].append({"name": f"secret-{number}", "secret": secret})
+                main["volumeMounts"].append({"name": f"secret-{number}", "mountPath": one["mountPath"]})
         elif key == "fieldPathAsEnv":
             (main,) = spec["containers"]
             main["env"] += [
@@ -482,6 +492,22 @@ def _set_platform(spec: Manifest, settings: Values, parameters: Values, label: s
             ]
         else:
             raise NotImplementedError(f"{label}: the Kubernetes setting {key} is not known here")
+
+
+def _resources(settings: Values, placeholders: Mapping[str, str], where: str) -> Manifest:
+    """A container's resources, as KFP's driver makes them (driver.go, initPodSpecPatch)."""
+    kinds = {
+        "resourceCpuRequest": ("requests", "cpu"),
+        "resourceCpuLimit": ("limits", "cpu"),
+        "resourceMemoryRequest": ("requests", "memory"),
+        "resourceMemoryLimit": ("limits", "memory"),
+    }
+    _refuse(settings, set(settings) - set(kinds), where)
+    resources: Manifest = {}
+    for name, quantity in settings.items():
+        part, resource = kinds[name]
+        resources.setdefault(part, {})[resource] = _replaced(quantity, placeholders)
+    return resources
 
 
 def _is_ready(pod: Manifest) -> bool:
