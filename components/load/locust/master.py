@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from model_load_test.components.load.locust.plan import Plan
-from model_load_test.components.load.locust.worker import BEGIN, DONE, MASTER_HOST, Sender, run_led
+from model_load_test.components.load.locust.worker import BEGIN, DONE, MASTER_HOST, READY, Sender, run_led
 
 _CONNECT_SECONDS: Final = 30.0
 _END_SECONDS: Final = 2.0
@@ -100,15 +100,9 @@ def _lead(plan: Plan, workers: list[_Worker], port_file: Path) -> None:
     sender = Sender(plan)
     sender.environment.parsed_options = None  # or the master would send them to be parsed by the workers
     runner = sender.environment.create_master_runner(MASTER_HOST, 0)
-    done: set[int] = set()
-    all_done = Event()
-
-    def on_done(msg: Any, **_environment: Any) -> None:
-        done.add(msg.data["worker"])
-        if len(done) == plan.workers:
-            all_done.set()
-
-    runner.register_message(DONE, on_done)
+    all_ready, all_done = Event(), Event()
+    for message, everyone in ((READY, all_ready), (DONE, all_done)):
+        runner.register_message(message, _roll_call(plan.workers, everyone))
     sender.environment.events.init.fire(environment=sender.environment, runner=runner, web_ui=None)
     partial = port_file.with_suffix(".partial")
     partial.write_text(str(runner.server.port))
@@ -117,6 +111,7 @@ def _lead(plan: Plan, workers: list[_Worker], port_file: Path) -> None:
     if sender.stop.is_set():
         return
     runner.start(plan.users, spawn_rate=plan.users)
+    gevent.wait([all_ready, sender.stop], timeout=_CONNECT_SECONDS, count=1)
     start_ns = sender.start_together()
     runner.send_message(BEGIN, {"start_ns": start_ns})
     watching = gevent.spawn(_stop_without_workers, workers, sender.stop)
@@ -124,6 +119,18 @@ def _lead(plan: Plan, workers: list[_Worker], port_file: Path) -> None:
     watching.kill()
     if not sender.stop.is_set():
         runner.quit()
+
+
+def _roll_call(workers: int, everyone: Any) -> Any:
+    """A listener that sets `everyone` once so many different workers have sent the message."""
+    heard: set[int] = set()
+
+    def hear(msg: Any, **_environment: Any) -> None:
+        heard.add(msg.data["worker"])
+        if len(heard) == workers:
+            everyone.set()
+
+    return hear
 
 
 def _wait_for_workers(runner: Any, plan: Plan, workers: list[_Worker], sender: Sender) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 from model_load_test.components.load.blocks import TIMER_JITTER_NS
@@ -34,6 +35,8 @@ class Pace:
         from gevent.event import Event
 
         self.begun = Event()
+        self.waiting = 0
+        """Users that are ready to begin."""
         self.start_ns = 0
         self.drawn_late = 0
         self._turns: Turns = ClosedTurns(0.0)
@@ -55,7 +58,8 @@ class Pace:
 
             raise StopUser
         early_ns = self.due_at_ns(turn) - time.time_ns()
-        if early_ns < -TIMER_JITTER_NS:
+        # a user's first turn is late where the start itself was
+        if early_ns < -TIMER_JITTER_NS and user.model_load_test_turn is not None:
             self.drawn_late += 1
             turn = turn._replace(drawn_late=True)
         user.model_load_test_turn = turn
@@ -80,6 +84,7 @@ def paced(user_class: Any, pace: Pace) -> Any:
 
         def on_start(self) -> None:
             super().on_start()
+            pace.waiting += 1
             pace.begun.wait()
             gevent.sleep(pace.take(self))
 
@@ -106,7 +111,7 @@ def _task_sets(tasks: Any) -> list[Any]:
 class Recorder:
     """Listens to Locust's events and writes a row for every request of the load."""
 
-    def __init__(self, pace: Pace, writer: RowWriter) -> None:
+    def __init__(self, pace: Pace) -> None:
         self.requests_before_start = 0
         self.woken_late = 0
         self.latest_ns = 0
@@ -114,7 +119,11 @@ class Recorder:
         self.cpu_warnings = 0
         self.highest_cpu_percent = 0.0
         self._pace = pace
-        self._writer = writer
+        self._write: Callable[[Row], None] = lambda _row: None
+
+    def write_to(self, writer: RowWriter) -> None:
+        """From now on rows are kept."""
+        self._write = writer.add
 
     def listen(self, events: Any) -> None:
         """Hooks into the events of one Locust environment."""
@@ -136,11 +145,11 @@ class Recorder:
         """One request has ended."""
         latency_ns = round(response_time * 1e6)
         sent_at_ns = round(start_time * 1e9) if start_time else time.time_ns() - latency_ns
-        if not self._pace.begun.is_set():
-            self.requests_before_start += 1
-            return
         context = context or {}
         turn = context.get(TURN_KEY)
+        if not self._pace.begun.is_set() or (turn is None and TURN_KEY in context):
+            self.requests_before_start += 1
+            return
         scheduled_at_ns = UNKNOWN
         if turn and turn.scheduled:
             scheduled_at_ns = self._pace.due_at_ns(turn)
@@ -148,7 +157,7 @@ class Recorder:
             self.latest_ns = max(self.latest_ns, late_ns)
             self.woken_late += late_ns > TIMER_JITTER_NS and not turn.drawn_late
         status, error = _outcome(exception, response)
-        self._writer.add(
+        self._write(
             Row(
                 sent_at_ns,
                 scheduled_at_ns,

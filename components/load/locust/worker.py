@@ -24,6 +24,8 @@ from model_load_test.components.load.locust.timetable import ClosedTurns, OpenTu
 
 BEGIN: Final = "model_load_test_begin"
 """The master's message that the load starts, with the instant."""
+READY: Final = "model_load_test_ready"
+"""A worker's message that all its users wait for the start."""
 DONE: Final = "model_load_test_done"
 """A worker's message that its rows are written."""
 MASTER_HOST: Final = "127.0.0.1"
@@ -34,6 +36,8 @@ _POLL_SECONDS: Final = 0.005
 _CPU_SAMPLE_SECONDS: Final = 0.5
 """Locust samples its CPU every 10 s, which a short run never sees."""
 _ANSWER_GRACE_SECONDS: Final = 1.0
+_TELL_SECONDS: Final = 0.3
+"""What a master's message may take to all workers."""
 _QUIT_SECONDS: Final = 10.0
 
 _OPTIONS: Final = Namespace(headless=True, web_base_path="", enable_rebalancing=False)
@@ -71,25 +75,38 @@ class Sender:
             parsed_options=_OPTIONS,
         )
 
+        self._recorder = Recorder(self.pace)
+        self._recorder.listen(self.environment.events)
+
     def start_together(self) -> int:
         """The instant of the start, agreed with the other arm's Locust where there is one."""
         plan = self.plan
-        if plan.parties < 2:
-            return time.time_ns() + round(SETTLE_SECONDS * 1e9)
-        return meet(
-            Path(plan.meeting),
-            Path(plan.report).name,
-            plan.parties,
-            MEETING_PATIENCE_SECONDS,
-            self.stop.is_set,
-        )
+        if plan.parties > 1:
+            met_ns = meet(
+                Path(plan.meeting),
+                Path(plan.report).name,
+                plan.parties,
+                MEETING_PATIENCE_SECONDS,
+                self.stop.is_set,
+            )
+        else:
+            met_ns = time.time_ns() + round(SETTLE_SECONDS * 1e9)
+        return met_ns + round(_TELL_SECONDS * 1e9 if plan.workers > 1 else 0)
+
+    def wait_for_users(self, runner: Any) -> None:
+        """Waits until all users of this process are ready to begin, a locustfile's `on_start` over."""
+        deadline = time.monotonic() + _ANSWER_GRACE_SECONDS + self.plan.timeout_seconds
+        while self.pace.waiting < len(runner.user_greenlets) and not self.stop.is_set():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_POLL_SECONDS)
 
     @property
     def patience_seconds(self) -> float:
         """From the agreed start until the last answer must have come."""
         plan = self.plan
         sending_seconds = plan.closed_seconds or plan.requests / plan.rate_rps
-        return sending_seconds + plan.timeout_seconds + SETTLE_SECONDS + _ANSWER_GRACE_SECONDS
+        return sending_seconds + plan.timeout_seconds + SETTLE_SECONDS + _TELL_SECONDS + _ANSWER_GRACE_SECONDS
 
     def send(self, runner: Any, worker: int, begin: Callable[[], int]) -> None:
         """Sends this worker's share and writes its rows and account.
@@ -104,8 +121,8 @@ class Sender:
         plan, folder = self.plan, Path(self.plan.report)
         turns = turns_of(plan, worker)
         writer = RowWriter(folder, worker)
-        recorder = Recorder(self.pace, writer)
-        recorder.listen(self.environment.events)
+        recorder = self._recorder
+        recorder.write_to(writer)
         gc.collect()
         gc.freeze()
         start_ns = begin()
@@ -149,6 +166,7 @@ def run_alone(plan: Plan) -> None:
     sender.environment.events.init.fire(environment=sender.environment, runner=runner, web_ui=None)
     runner.start(plan.users, spawn_rate=plan.users)
     runner.spawning_greenlet.join()
+    sender.wait_for_users(runner)
     sender.send(runner, 0, sender.start_together)
     sender.environment.stop_timeout = 0
     runner.quit()
@@ -162,7 +180,7 @@ def run_led(plan: Plan, port_file: Path) -> None:
         port_file: Will hold the port on which the master listens.
     """
     import gevent
-    from gevent.event import AsyncResult
+    from gevent.event import AsyncResult, Event
 
     sender = Sender(plan)
     gevent.spawn(_stop_without_parent, sender.stop)
@@ -172,10 +190,15 @@ def run_led(plan: Plan, port_file: Path) -> None:
         time.sleep(_POLL_SECONDS)
     runner = sender.environment.create_worker_runner(MASTER_HOST, int(port_file.read_text()))
     begun: AsyncResult = AsyncResult()
+    spawned = Event()
     runner.register_message(BEGIN, lambda msg, **_environment: begun.set(msg.data))
+    sender.environment.events.spawning_complete.add_listener(lambda **_counts: spawned.set())
     sender.environment.events.init.fire(environment=sender.environment, runner=runner, web_ui=None)
 
     def begin() -> int:
+        gevent.wait([spawned, sender.stop], count=1)
+        sender.wait_for_users(runner)
+        runner.send_message(READY, {"worker": runner.worker_index})
         gevent.wait([begun, sender.stop], count=1)
         return int(begun.get(block=False)["start_ns"]) if begun.ready() else time.time_ns()
 
