@@ -18,6 +18,7 @@ from model_load_test.components.load.generators import VERSIONS
 from model_load_test.components.version import __version__
 
 NOBODY = "65532"
+AUTHORING = ("component", "compiling", "describing", "example_pipelines", "pipeline", "vertex", "__main__")
 GENERATORS = "/opt/model-load-test/generators"
 MEGABYTES_TO_PULL = 400
 """The image without TensorFlow, as a node pulls it."""
@@ -105,25 +106,21 @@ def test_it_holds_no_tensorflow_and_nothing_that_builds(run_hardened: Any) -> No
     assert run_hardened("python3", "-c", script).stdout.strip() == "[] []"
 
 
-def test_every_module_imports_in_it(run_hardened: Any, repository: Path) -> None:
-    """All but those that need KFP's authoring half, or a package that is no part of the image."""
-    authoring = ("component.py", "pipeline.py", "vertex.py", "compiling.py", "__main__.py")
-    apart = ("components/tfx/", "pipelines/tfx/", "pipelines/examples/")
-    tracked = subprocess.run(
-        ["git", "ls-files", "components", "pipelines"],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    names = [
-        "model_load_test." + path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        for path in tracked
-        if path.endswith(".py") and Path(path).name not in authoring and not path.startswith(apart)
-    ]
-    script = f"import importlib\nfor name in {names!r}: importlib.import_module(name)"
+def test_every_module_imports_in_it(run_hardened: Any) -> None:
+    """All but those that need KFP's authoring half, or TFX, which has environments of its own."""
+    script = f"""
+import importlib, pathlib
+root = pathlib.Path("/opt/model-load-test/package")
+for path in sorted(root.rglob("*.py")):
+    parts = path.relative_to(root).with_suffix("").parts
+    if parts[-1] in {AUTHORING!r} or "tfx" in parts or "examples" in parts:
+        continue
+    importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    print(path)
+"""
     done = run_hardened("python3", "-c", script, options=("--env", "_KFP_RUNTIME=true"), check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert len(done.stdout.splitlines()) > 100
 
 
 def test_a_step_starts_from_bytecode(run_hardened: Any) -> None:
@@ -138,7 +135,8 @@ def test_a_step_starts_from_bytecode(run_hardened: Any) -> None:
 def test_summarize_reads_a_report_in_it(run_hardened: Any, repository: Path) -> None:
     mount = ("--volume", f"{repository / 'tests' / 'results' / 'fixtures'}:/reports:ro")
     said = run_hardened("", "summarize", "/reports/ghz-0.55-seldon-with-hop.json", options=mount).stdout
-    assert "p99" in said, said
+    assert "22,977" in said
+    assert "128.647ms" in said
 
 
 def whole(text: str) -> int | float:
@@ -222,6 +220,6 @@ def test_kfps_executor_runs_components_in_it(
     from model_load_test.components.results.table import read_results
 
     results = read_results(tmp_path / "results")
-    assert results.table.num_rows == 40
+    assert results.table.num_rows >= 40
     assert results.metadata.tool_version == VERSIONS["ghz" if protocol == "grpc" else "vegeta"]
     assert (tmp_path / "results").stat().st_uid == int(NOBODY)
