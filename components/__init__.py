@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from model_load_test.components.load.component import run_load_test as run_load_test
     from model_load_test.components.load.job.component import run_load_job as run_load_job
     from model_load_test.components.payload.component import generate_payload as generate_payload
+    from model_load_test.components.payload.component import (
+        generate_payload_from_examples as generate_payload_from_examples,
+    )
     from model_load_test.components.report.component import write_report as write_report
     from model_load_test.components.serving.component import deploy_model_server as deploy_model_server
     from model_load_test.components.serving.component import plan_serving as plan_serving
@@ -31,6 +34,7 @@ _ROOM_OF_COMPONENT = {
     "validate_model_server": "serving",
     "deploy_model_server": "serving",
     "generate_payload": "payload",
+    "generate_payload_from_examples": "payload",
     "run_load_test": "load",
     "run_load_job": "load.job",
     "find_baseline": "baseline",

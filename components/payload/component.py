@@ -11,8 +11,16 @@ def generate_payload(
     endpoint: str,
     model_name: str,
     signature_name: str = "serving_default",
+    signatures: dict[str, object] = {},
     requests: int = 1000,
     batch_sizes: list[int] = [1, 2, 4],
+    distributions: dict[str, object] = {},
+    examples: str = "",
+    saved_model: str = "",
+    inputs: dict[str, str] = {},
+    api: str = "auto",
+    body_format: str = "auto",
+    connection: dict[str, object] = {},
     seed: int = 0,
 ) -> None:
     """Makes valid, varied requests for a served model from the signature the server publishes.
@@ -21,21 +29,111 @@ def generate_payload(
         payload: The set of requests, its manifest and what the load generator needs to send them.
         endpoint: The model server, as grpc://HOST:PORT or http://HOST:PORT.
         model_name: The model's name on the server.
-        signature_name: The signature to call.
+        signature_name: The signature to call; servers of other APIs than TF Serving's have no choice.
+        signatures: Several signatures in one set instead: by name a weight, or an object with
+            weight, examples and distributions of its own.
         requests: How many different requests to make.
         batch_sizes: Batch sizes to draw from, each equally likely.
+        distributions: What else is to vary and how: by batch_size, sequence_length, image_size,
+            string_length, value or value.INPUT a number, a list, or an object such as
+            {"distribution": "lognormal", "median": 40, "sigma": 0.8, "low": 1, "high": 512}.
+        examples: Path or URI of the user's own data to draw from: JSON, CSV or parquet rows, TFRecords,
+            a warm-up file, images, recorded requests; empty for random values.
+        saved_model: Path or URI of the SavedModel to take the signature from; empty for the server's
+            own metadata.
+        inputs: The model's inputs, such as {"x": "float32[?, 4]"}, for servers that publish none.
+        api: tf-serving, oip (Open Inference v2: Triton, KServe, MLServer), seldon, or auto: the server
+            is asked.
+        body_format: row or columnar, raw or typed, tensor or ndarray, where the API has the choice.
+        connection: How to reach the server, by files that are mounted into the task, as for
+            `run_load_test`.
         seed: The same seed makes the same requests.
     """
+    from contextlib import ExitStack
+    from dataclasses import replace
+
+    from model_load_test.components.load.connection import parse_connection_options
+    from model_load_test.components.parameters import whole_numbers
+    from model_load_test.components.payload.locations import local_copy
+    from model_load_test.components.payload.make import make_payload
+    from model_load_test.components.payload.mix import with_local_examples
+    from model_load_test.components.protocols.endpoint import parse_endpoint
+
+    server = replace(parse_endpoint(endpoint), access=parse_connection_options(connection).access())
+    with ExitStack() as copies:
+        model = copies.enter_context(local_copy(saved_model, "saved_model")) if saved_model else None
+        manifest = make_payload(
+            model or server,
+            protocol=server.protocol,
+            model_name=model_name,
+            api=api,
+            signature_name=signature_name,
+            signatures=with_local_examples(signatures, copies),
+            requests=requests,
+            batch_sizes=whole_numbers("batch_sizes", batch_sizes),
+            distributions=distributions,
+            examples=copies.enter_context(local_copy(examples, "examples")) if examples else None,
+            inputs=inputs,
+            body_format=body_format,
+            seed=seed,
+            out_dir=payload.path,
+        )
+    payload.metadata["hash"] = manifest.hash
+    payload.metadata["summary"] = manifest.summary
+
+
+@dsl.component(base_image=load_test_image(), install_kfp_package=False)
+def generate_payload_from_examples(
+    examples: dsl.Input[dsl.Artifact],
+    payload: dsl.Output[dsl.Dataset],
+    endpoint: str,
+    model_name: str,
+    signature_name: str = "serving_default",
+    requests: int = 1000,
+    batch_sizes: list[int] = [1, 2, 4],
+    distributions: dict[str, object] = {},
+    inputs: dict[str, str] = {},
+    api: str = "auto",
+    body_format: str = "auto",
+    connection: dict[str, object] = {},
+    seed: int = 0,
+) -> None:
+    """Makes requests for a served model out of the data that an earlier task made.
+
+    Args:
+        examples: Rows, TFRecords (such as TFX's Examples), images or recorded requests.
+        payload: The set of requests, its manifest and what the load generator needs to send them.
+        endpoint: The model server, as grpc://HOST:PORT or http://HOST:PORT.
+        model_name: The model's name on the server.
+        signature_name: The signature to call; servers of other APIs than TF Serving's have no choice.
+        requests: How many different requests to make.
+        batch_sizes: Batch sizes to draw from, each equally likely.
+        distributions: What else is to vary and how, as for `generate_payload`.
+        inputs: The model's inputs, such as {"x": "float32[?, 4]"}, for servers that publish none.
+        api: tf-serving, oip (Open Inference v2), seldon, or auto: the server is asked.
+        body_format: row or columnar, raw or typed, tensor or ndarray, where the API has the choice.
+        connection: How to reach the server, by files that are mounted into the task, as for
+            `run_load_test`.
+        seed: The same seed makes the same requests.
+    """
+    from dataclasses import replace
+
+    from model_load_test.components.load.connection import parse_connection_options
     from model_load_test.components.parameters import whole_numbers
     from model_load_test.components.payload.make import make_payload
     from model_load_test.components.protocols.endpoint import parse_endpoint
 
     manifest = make_payload(
-        parse_endpoint(endpoint),
+        replace(parse_endpoint(endpoint), access=parse_connection_options(connection).access()),
         model_name=model_name,
+        api=api,
         signature_name=signature_name,
         requests=requests,
         batch_sizes=whole_numbers("batch_sizes", batch_sizes),
+        distributions=distributions,
+        examples=examples.path,
+        inputs=inputs,
+        body_format=body_format,
         seed=seed,
         out_dir=payload.path,
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_load_test.components.payload.locations import local_copy
 from model_load_test.components.payload.manifest import PayloadError
 
 _KEYS = ("weight", "examples", "distributions")
@@ -36,6 +38,20 @@ def parse_mix(signatures: Mapping[str, Any]) -> tuple[SignatureUse, ...]:
     if not any(use.weight for use in uses):
         raise PayloadError("signatures", dict(signatures), "give at least one a weight above 0")
     return tuple(use for use in uses if use.weight)
+
+
+def with_local_examples(signatures: Mapping[str, Any], copies: ExitStack) -> dict[str, Any]:
+    """A mix whose own examples are local paths; their copies last as long as `copies`.
+
+    Raises:
+        PayloadError: Examples cannot be fetched.
+    """
+    local = dict(signatures)
+    for name, value in signatures.items():
+        if isinstance(value, Mapping) and value.get("examples"):
+            place = local_copy(str(value["examples"]), f"signatures.{name}.examples")
+            local[name] = {**value, "examples": copies.enter_context(place)}
+    return local
 
 
 def proportioned(weights: Sequence[float], count: int) -> Iterator[int]:
