@@ -295,8 +295,7 @@ class Cluster:
                 method,
                 query_params=list(query.items()),
                 header_params=headers,
-                # The client turns JSON types into text by itself, and knows no apply patch.
-                body=json.dumps(body) if content_type == _APPLY else body,
+                body=body,
                 auth_settings=["BearerToken"],
                 _preload_content=False,
                 _request_timeout=_REQUEST_TIMEOUT_SECONDS,

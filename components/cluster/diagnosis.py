@@ -27,6 +27,8 @@ _VOLUME_EVENTS: Final = frozenset(
 _SCALING_EVENT: Final = "TriggeredScaleUp"
 _TAINT_IN_MESSAGE: Final = re.compile(r"untolerated taint(?:\(s\))? (\{[^}]*\})")
 _SHOWN_NODES: Final = 5
+_BAD_INPUT: Final = 2
+"""Exit code of our own commands for input that cannot be used; trying again changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,11 @@ def _troubles_of(
             # The condition's own time moves with nothing but its status; a pod is unschedulable from birth.
             since = _seconds_since(pod["metadata"].get("creationTimestamp"), now)
             return [Trouble("unschedulable", name, f"no node can take it: {why}", since_seconds=since)]
+    preparing = status.get("initContainerStatuses", [])
     found = [
         trouble
-        for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", []))
-        if (trouble := _container_trouble(name, container)) is not None
+        for container in (*preparing, *status.get("containerStatuses", []))
+        if (trouble := _container_trouble(name, container, preparing=container in preparing)) is not None
     ]
     waiting_for_volume = [
         Trouble("volume", name, event.get("message", ""))
@@ -153,7 +156,7 @@ def _troubles_of(
     return found
 
 
-def _container_trouble(pod: str, container: Mapping[str, Any]) -> Trouble | None:
+def _container_trouble(pod: str, container: Mapping[str, Any], *, preparing: bool) -> Trouble | None:
     name, restarts = container["name"], int(container.get("restartCount", 0))
     waiting = container.get("state", {}).get("waiting", {})
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated")
@@ -171,6 +174,8 @@ def _container_trouble(pod: str, container: Mapping[str, Any]) -> Trouble | None
     if ended and (ended.get("exitCode") or reason == "CrashLoopBackOff"):
         why = f" ({ended['message'].strip()})" if ended.get("message") else ""
         text = f"container {name} ended with exit code {ended.get('exitCode')}{why}"
+        if preparing and ended.get("exitCode") == _BAD_INPUT:
+            return Trouble("configuration", pod, text)
         return Trouble("crashed", pod, text, restarts)
     return None
 
