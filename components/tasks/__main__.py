@@ -21,6 +21,10 @@ TASKS: Final = {
     "require_infra_blessing": "serving",
     "teardown_model_server": "serving",
     "run_load_job": "load",
+    "tfx_gate": "tfx",
+    "tfx_bless": "tfx",
+    "tfx_find_saved_model": "tfx",
+    "tfx_infra_validator": "tfx",
 }
 """Container components by the module beside this one that has their bodies."""
 

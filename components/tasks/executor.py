@@ -43,15 +43,16 @@ class ExecutorTask:
         Raises:
             InputError: It is of another type than the default.
         """
-        value = self.parameters.get(name)
+        value: Any = self.parameters.get(name)
         if value is None:
             return default
         if isinstance(default, bool) != isinstance(value, bool) or not isinstance(value, _types(default)):
             raise InputError(
                 name, value, f"give a {type(default).__name__}, as the component's interface says"
             )
-        # KFP's structs hold doubles only.
-        return int(value) if isinstance(default, int) and not isinstance(default, bool) else value
+        if isinstance(default, int) and not isinstance(default, bool):
+            return round(self.parameters[name])  # KFP's structs hold doubles only
+        return value
 
     def set_output(self, name: str, value: str | float | bool | list[Any] | dict[str, Any]) -> None:
         """Writes the value of an output parameter; one that nobody asked for is left out."""
@@ -99,6 +100,14 @@ def parse_executor_input(text: str) -> ExecutorTask:
         raise InputError("executor input", text, f"let KFP put it in for {{{{$}}}} ({error})") from None
 
 
+def local_path(uri: str) -> Path:
+    """Where the launcher shows what lies at a URI; a URI without a store is a path already."""
+    for scheme, mount in _MOUNTS.items():
+        if uri.startswith(scheme):
+            return Path(mount + uri.removeprefix(scheme))
+    return Path(uri)
+
+
 def _artifacts(side: Mapping[str, Any]) -> dict[str, TaskArtifact]:
     return {
         name: _artifact(listed["artifacts"][0])
@@ -109,11 +118,8 @@ def _artifacts(side: Mapping[str, Any]) -> dict[str, TaskArtifact]:
 
 def _artifact(values: Mapping[str, Any]) -> TaskArtifact:
     uri = str(values.get("uri", ""))
-    path = str(values.get("customPath") or "")
-    for scheme, mount in _MOUNTS.items():
-        if not path and uri.startswith(scheme):
-            path = mount + uri.removeprefix(scheme)
-    return TaskArtifact(values.get("name", ""), uri, Path(path or uri), values.get("metadata") or {})
+    path = Path(values.get("customPath") or local_path(uri))
+    return TaskArtifact(values.get("name", ""), uri, path, values.get("metadata") or {})
 
 
 def _types(default: Any) -> tuple[type, ...]:

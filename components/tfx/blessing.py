@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.tasks.executor import TaskArtifact
 
 BLESSED_FILE: Final = "INFRA_BLESSED"
 NOT_BLESSED_FILE: Final = "INFRA_NOT_BLESSED"
@@ -50,20 +51,23 @@ def write_blessing(folder: Path, blessed: bool, reason: str, model_from: Path | 
     return metadata
 
 
-def saved_model_within(uri: str, folder: Path) -> str:
-    """The URI of the SavedModel within a Model artifact.
+def saved_model_uri(model: TaskArtifact, validated: TaskArtifact | None = None) -> str:
+    """The URI of the SavedModel to be served.
 
     Args:
-        uri: The artifact's.
-        folder: Where it lies in this container.
+        model: TFX's Model.
+        validated: InfraValidator's blessing: where it carries the model with its warm-up requests, that
+            is the one.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no SavedModel.
     """
+    if validated is not None and has_model(validated.metadata):
+        return f"{validated.uri.rstrip('/')}/{STAMPED_MODEL}"
     for inner in (_SERVING_FOLDER, ""):
-        if (folder / inner / "saved_model.pb").exists():
-            return "/".join(filter(None, (uri.rstrip("/"), inner)))
-    raise InputError("model", uri, f"there is no SavedModel in it or in its {_SERVING_FOLDER} folder")
+        if (model.path / inner / "saved_model.pb").exists():
+            return "/".join(filter(None, (model.uri.rstrip("/"), inner)))
+    raise InputError("model", model.uri, f"there is no SavedModel in it or in its {_SERVING_FOLDER} folder")
 
 
 def _is_one(value: object) -> bool:

@@ -13,10 +13,9 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from tfx import types
-from tfx.components.infra_validator import executor as infra_validator_executor
 from tfx.dsl.component.experimental import executor_specs
-from tfx.dsl.components.base import base_component, executor_spec
-from tfx.types import component_spec, standard_artifacts, standard_component_specs
+from tfx.dsl.components.base import base_component
+from tfx.types import component_spec, standard_artifacts
 from tfx.types.experimental import simple_artifacts
 
 from model_load_test.components.errors import InputError
@@ -24,6 +23,8 @@ from model_load_test.components.image import load_test_image
 from model_load_test.components.tfx.settings import (
     BREAK_ON_FAILURE,
     Settings,
+    as_json,
+    check_serving,
     make_settings,
     settings_to_parameters,
 )
@@ -31,8 +32,15 @@ from model_load_test.components.tfx.settings import (
 _RUN_ID = "{{$.pipeline_job_uuid}}"
 """KFP fills it in; a run of its own makes a measurement of its own, whatever is cached."""
 
-_COMMAND = ["python3", "-m", "model_load_test.components.tfx", "gate", "{{$}}"]
+_EXECUTOR_INPUT = "{{$}}"
 """TFX passes the literal on, and KFP replaces it with everything the task is given."""
+
+
+def _container(task: str, image: str = "") -> executor_specs.TemplatedExecutorContainerSpec:
+    return executor_specs.TemplatedExecutorContainerSpec(
+        image=image or load_test_image(),
+        command=["python3", "-u", "-m", "model_load_test.components.tasks", task, _EXECUTOR_INPUT],
+    )
 
 
 class ModelLoadTestSpec(types.ComponentSpec):
@@ -75,7 +83,7 @@ class ModelLoadTest(base_component.BaseComponent):
     """
 
     SPEC_CLASS = ModelLoadTestSpec
-    EXECUTOR_SPEC = executor_specs.TemplatedExecutorContainerSpec(image=load_test_image(), command=_COMMAND)
+    EXECUTOR_SPEC = _container("tfx_gate")
 
     def __init__(
         self,
@@ -134,56 +142,74 @@ class ModelLoadTest(base_component.BaseComponent):
             **settings_to_parameters(settings),
             **{BREAK_ON_FAILURE: int(break_on_failure)},
         )
-        super().__init__(
-            spec=spec,
-            custom_executor_spec=executor_specs.TemplatedExecutorContainerSpec(
-                image=image or load_test_image(), command=_COMMAND
-            ),
-        )
+        super().__init__(spec=spec, custom_executor_spec=_container("tfx_gate", image))
+
+
+class InfraValidatorV2Spec(types.ComponentSpec):
+    """Inputs, outputs and parameters of `InfraValidatorV2`."""
+
+    PARAMETERS = {
+        name: component_spec.ExecutionParameter(type=str)
+        for name in ("serving_spec", "request_spec", "validation_spec", "run_id")
+    }
+    INPUTS = {
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
+    }
+    OUTPUTS = {"blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing)}
 
 
 class InfraValidatorV2(base_component.BaseComponent):
-    """TFX's InfraValidator, for the KFP v2 runner.
+    """InfraValidator, for the KFP v2 runner: the same question, specs and blessing.
 
-    `KubeflowV2DagRunner` refuses `InfraValidator` and its subclasses by type. This is the same
-    interface around the same executor.
+    `KubeflowV2DagRunner` refuses TFX's own, whose executor could not start its server there: it wants
+    an environment that KFP v2 does not give, and a model where only its own pod sees it. This one
+    deploys the server as a Deployment that loads the model from where KFP keeps it.
     """
 
-    SPEC_CLASS = standard_component_specs.InfraValidatorSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(infra_validator_executor.Executor)
+    SPEC_CLASS = InfraValidatorV2Spec
+    EXECUTOR_SPEC = _container("tfx_infra_validator")
 
     def __init__(
         self,
         model: types.BaseChannel,
-        serving_spec: Message,
+        serving_spec: Message | Mapping[str, Any],
         examples: types.BaseChannel | None = None,
-        request_spec: Message | None = None,
-        validation_spec: Message | None = None,
+        request_spec: Message | Mapping[str, Any] | None = None,
+        validation_spec: Message | Mapping[str, Any] | None = None,
+        *,
+        image: str = "",
     ) -> None:
         """Takes what InfraValidator takes.
 
         Args:
             model: The Model that Trainer made.
-            serving_spec: TFX's ServingSpec: which server, and on what it runs.
-            examples: Examples to send; without, loading the model is all that is validated.
-            request_spec: TFX's RequestSpec: how to make requests of examples.
+            serving_spec: TFX's ServingSpec; its `model_name` is needed.
+            examples: Examples to send; random values of the model's signature without.
+            request_spec: TFX's RequestSpec: how many requests to which signatures. Without one, loading
+                the model is all that is validated.
             validation_spec: TFX's ValidationSpec: time limit and number of tries.
+            image: Instead of the image of this release.
 
         Raises:
-            InputError: A channel is of the wrong type.
+            InputError: A channel is of the wrong type, or a spec cannot be used.
         """
         _require_type("model", model, standard_artifacts.Model)
         _require_type("examples", examples, standard_artifacts.Examples)
-        super().__init__(
-            spec=standard_component_specs.InfraValidatorSpec(
-                model=model,
-                examples=examples,
-                blessing=types.Channel(type=standard_artifacts.InfraBlessing),
-                serving_spec=serving_spec,
-                request_spec=request_spec,
-                validation_spec=validation_spec,
-            )
+        serving, requests, validation = (
+            _plain(spec or {}) for spec in (serving_spec, request_spec, validation_spec)
         )
+        check_serving({**serving, "validation_spec": validation}, requests)
+        spec = InfraValidatorV2Spec(
+            model=model,
+            examples=examples,
+            blessing=types.Channel(type=standard_artifacts.InfraBlessing),
+            serving_spec=as_json("serving_spec", serving),
+            request_spec=as_json("request_spec", requests),
+            validation_spec=as_json("validation_spec", validation),
+            run_id=_RUN_ID,
+        )
+        super().__init__(spec=spec, custom_executor_spec=_container("tfx_infra_validator", image))
 
 
 def _require_type(name: str, channel: types.BaseChannel | None, wanted: type) -> None:

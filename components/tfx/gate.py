@@ -20,6 +20,7 @@ from model_load_test.components.gate.stopping import load_stop_rule
 from model_load_test.components.load.generators import find_generator
 from model_load_test.components.load.preflight import prepare
 from model_load_test.components.load.run import run_load_test
+from model_load_test.components.parameters import whole_numbers
 from model_load_test.components.payload.make import make_payload
 from model_load_test.components.protocols.endpoint import parse_endpoint
 from model_load_test.components.protocols.tf_serving import DEFAULT_SIGNATURE_NAME
@@ -34,6 +35,7 @@ from model_load_test.components.tfx.settings import Settings
 
 _DEFAULT_REQUESTS: Final = 1000
 _DEFAULT_BATCH_SIZES: Final = (1, 2, 4)
+_NOT_OF_THE_SPEC: Final = ("mode", "connection", "limits")
 _POLICIES: Final = ("on_inconclusive", "on_no_baseline")
 
 
@@ -111,7 +113,7 @@ def _measure(
         out_dir=work_path / "payload",
         signature_name=signature_name,
         requests=settings.payload.get("payload_requests", _DEFAULT_REQUESTS),
-        batch_sizes=settings.payload.get("batch_sizes", _DEFAULT_BATCH_SIZES),
+        batch_sizes=whole_numbers("batch_sizes", settings.payload.get("batch_sizes", _DEFAULT_BATCH_SIZES)),
         seed=settings.load_spec.get("seed", 0),
         examples=examples,
     )
@@ -122,8 +124,10 @@ def _measure(
         signature_name=signature_name,
         payload_path=work_path / "payload",
         mode=settings.load_spec.get("mode", "auto"),
-        spec_values={name: value for name, value in settings.load_spec.items() if name != "mode"},
+        spec_values={name: value for name, value in settings.load_spec.items() if name not in _NOT_OF_THE_SPEC},
         work_path=work_path,
+        connection=settings.load_spec.get("connection"),
+        limits=settings.load_spec.get("limits"),
     )
     load_spec = msgspec.to_builtins(test.spec)
     generator = find_generator(test.spec.tool)

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from model_load_test.components.tfx.artifacts import TaskArtifact, mounted_path
-from model_load_test.components.tfx.blessing import STAMPED_MODEL, has_model, saved_model_within
+from model_load_test.components.cluster.connection import connect
+from model_load_test.components.cluster.interruption import interruptible
+from model_load_test.components.cluster.labels import RunIdentity
+from model_load_test.components.image import load_test_image
+from model_load_test.components.payload.make import make_payload
+from model_load_test.components.payload.trial import try_payload
+from model_load_test.components.serving.deploy import Deployment, deploy
+from model_load_test.components.serving.model_uri import parse_model_uri, parse_storage
+from model_load_test.components.serving.readiness import ServedArm
+from model_load_test.components.serving.spec import RequestSpec, parse_serving_spec
+from model_load_test.components.serving.teardown import teardown
+from model_load_test.components.tasks.executor import local_path
 from model_load_test.components.tfx.gate import Servers
 from model_load_test.components.tfx.settings import Settings
 
+_TASK: Final = "tfx"
+"""Names what a run deploys for its TFX tasks; a retried task finds it again."""
+
 
 @contextmanager
-def served(settings: Settings, model: TaskArtifact, validated: TaskArtifact | None) -> Iterator[Servers]:
+def served(
+    settings: Settings, candidate: str, session_info: Mapping[str, Any], run_id: str
+) -> Iterator[Servers]:
     """The servers to load while the block runs; those started here end with it.
 
     Args:
         settings: Say which.
-        model: The candidate.
-        validated: InfraValidator's blessing, which may carry the model with its warm-up requests.
+        candidate: URI of the SavedModel to serve; empty where a live server has it.
+        session_info: How to get at its store.
+        run_id: The pipeline run.
 
     Raises:
         InputError: They cannot be had.
@@ -29,9 +45,59 @@ def served(settings: Settings, model: TaskArtifact, validated: TaskArtifact | No
     if settings.candidate_endpoint:
         yield _live(settings)
         return
-    candidate = _saved_model(model, validated)
-    with _embedded(settings, settings.serving_spec["embedded"], candidate) as servers:
-        yield servers
+    models = {"candidate": candidate}
+    if settings.baseline_model:
+        models["baseline"] = settings.baseline_model
+    if "embedded" in settings.serving_spec:
+        with _embedded(settings, models) as servers:
+            yield servers
+    else:
+        with _deployed(settings, models, session_info, run_id) as servers:
+            yield servers
+
+
+def deployment_of(
+    serving_spec: Mapping[str, Any],
+    models: Mapping[Any, str],
+    session_info: Mapping[str, Any],
+    run_id: str,
+) -> Deployment:
+    """What is to be deployed for these models.
+
+    Raises:
+        InputError: The spec or a URI cannot be used.
+    """
+    uris = {arm: parse_model_uri(uri, f"{arm}_model") for arm, uri in models.items()}
+    return Deployment(
+        identity=RunIdentity(run_id, _TASK),
+        spec=parse_serving_spec(serving_spec),
+        models=uris,
+        loader_image=load_test_image(),
+        storage=parse_storage(session_info, uris["candidate"]),
+    )
+
+
+def request_sender(requests: RequestSpec, examples: Path | None) -> Callable[[ServedArm], int] | None:
+    """Sends a server what InfraValidator's RequestSpec asks for; None where it asks for nothing."""
+    if requests.requests == 0:
+        return None
+
+    def send(server: ServedArm) -> int:
+        answered = 0
+        for signature_name in requests.signature_names:
+            with tempfile.TemporaryDirectory(prefix="validation-") as folder:
+                make_payload(
+                    server.endpoint,
+                    model_name=server.model_name,
+                    out_dir=Path(folder),
+                    signature_name=signature_name,
+                    requests=requests.requests,
+                    examples=examples,
+                )
+                answered += try_payload(Path(folder), server.endpoint)
+        return answered
+
+    return send
 
 
 def _live(settings: Settings) -> Servers:
@@ -47,24 +113,39 @@ def _live(settings: Settings) -> Servers:
 
 
 @contextmanager
-def _embedded(settings: Settings, options: Mapping[str, Any], candidate: str) -> Iterator[Servers]:
+def _deployed(
+    settings: Settings, models: Mapping[str, str], session_info: Mapping[str, Any], run_id: str
+) -> Iterator[Servers]:
+    wanted = deployment_of(settings.serving_spec, models, session_info, run_id)
+    cluster = connect("")
+    with interruptible():
+        try:
+            arms = deploy(cluster, wanted)
+            candidate, baseline = arms["candidate"], arms.get("baseline")
+            yield Servers(
+                candidate=str(candidate.endpoint),
+                baseline=str(baseline.endpoint) if baseline else settings.baseline_endpoint,
+                kind=candidate.server_kind,
+                image=candidate.image,
+                flags=candidate.flags,
+                replicas=candidate.replicas,
+            )
+        finally:
+            teardown(cluster, wanted.identity)
+
+
+@contextmanager
+def _embedded(settings: Settings, models: Mapping[str, str]) -> Iterator[Servers]:
     from model_load_test.components.serving.embedded.process import embedded_server
 
-    models = {"candidate": candidate, "baseline": settings.baseline_model}
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="served-models-")))
         endpoints = {"baseline": settings.baseline_endpoint}
         for arm, uri in models.items():
-            if uri:
-                version = base / arm / "1"
-                version.parent.mkdir()
-                version.symlink_to(mounted_path(uri).resolve(), target_is_directory=True)
-                server = stack.enter_context(embedded_server(settings.model_name, version.parent, **options))
-                endpoints[arm] = str(server.grpc)
+            version = base / arm / "1"
+            version.parent.mkdir()
+            version.symlink_to(local_path(uri).resolve(), target_is_directory=True)
+            options = settings.serving_spec["embedded"]
+            server = stack.enter_context(embedded_server(settings.model_name, version.parent, **options))
+            endpoints[arm] = str(server.grpc)
         yield Servers(candidate=endpoints["candidate"], baseline=endpoints["baseline"], kind="embedded")
-
-
-def _saved_model(model: TaskArtifact, validated: TaskArtifact | None) -> str:
-    if validated is not None and has_model(validated.metadata):
-        return f"{validated.uri}/{STAMPED_MODEL}"
-    return saved_model_within(model.uri, model.path)

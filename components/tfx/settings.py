@@ -11,7 +11,7 @@ from model_load_test.components.errors import InputError
 from model_load_test.components.parameters import refuse_unknown
 from model_load_test.components.protocols.endpoint import Endpoint, parse_endpoint
 
-_ENDPOINT_SCHEMES: Final = ("grpc://", "grpcs://", "http://", "https://")
+ENDPOINT_SCHEMES: Final = ("grpc://", "grpcs://", "http://", "https://")
 _BASELINE_KEYS: Final = ("endpoint", "model", "store", "namespace")
 _LIVE_KEYS: Final = ("endpoint", "model_name", "server_kind", "server_image", "server_flags", "replicas")
 _EMBEDDED_KEYS: Final = ("embedded", "model_name")
@@ -44,7 +44,7 @@ class Settings:
     payload: Mapping[str, Any] = field(default_factory=dict)
     """signature_name, payload_requests, batch_sizes."""
     load_spec: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `load.spec.LoadSpec`, and `mode`, which may be `auto`."""
+    """Fields of `load.spec.LoadSpec`, where `mode` may be `auto`; `limits` and `connection`."""
     gate_spec: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `gate.spec.GateSpec`: margins, alpha, objectives and the policies."""
 
@@ -112,7 +112,7 @@ def make_settings(
 def settings_to_parameters(settings: Settings) -> dict[str, Text]:
     """The settings as parameters of a pipeline's task: texts, the compound ones as JSON."""
     return {
-        name: _json(name, value) if name in _JSON_FIELDS else value for name, value in vars(settings).items()
+        name: as_json(name, value) if name in _JSON_FIELDS else value for name, value in vars(settings).items()
     }
 
 
@@ -141,7 +141,7 @@ def _baseline(baseline: str | Mapping[str, Any]) -> Mapping[str, Any]:
         return {"endpoint": baseline}
     if not baseline:
         return {}
-    if baseline.startswith(_ENDPOINT_SCHEMES):
+    if baseline.startswith(ENDPOINT_SCHEMES):
         return {"endpoint": baseline}
     if "://" in baseline:
         return {"store": baseline}
@@ -185,18 +185,41 @@ def _endpoint(value: Text, name: str) -> Endpoint | None:
     return parse_endpoint(value, name) if isinstance(value, str) and value else None
 
 
+def check_serving(serving: Mapping[str, Any], requests: Mapping[str, Any] | None = None) -> None:
+    """Refuses a serving or request spec that nothing could be deployed by.
+
+    Raises:
+        InputError: It names the field.
+    """
+    try:
+        from model_load_test.components.serving.spec import parse_request_spec, parse_serving_spec
+    except ImportError:
+        return  # an environment that only compiles need not have what runs; the pod checks too
+    parse_serving_spec(serving)
+    parse_request_spec(requests or {})
+
+
 def _check_specs(settings: Settings) -> None:
     try:
         from model_load_test.components.gate.spec import parse_gate_spec
         from model_load_test.components.load.spec import parse_load_spec
     except ImportError:
-        return  # an environment that only compiles need not have what runs; the pod checks before any load
-    load_spec = {name: value for name, value in settings.load_spec.items() if value != "auto"}
-    parse_load_spec(load_spec)
+        return  # as above
+    apart = ("limits", "connection")
+    parse_load_spec(
+        {name: value for name, value in settings.load_spec.items() if name not in apart and value != "auto"}
+    )
     parse_gate_spec(settings.gate_spec)
+    if settings.serving_spec and "embedded" not in settings.serving_spec:
+        check_serving(settings.serving_spec)
 
 
-def _json(name: str, value: object) -> str:
+def as_json(name: str, value: object) -> str:
+    """A value as the text of a parameter.
+
+    Raises:
+        InputError: JSON cannot hold it.
+    """
     try:
         return json.dumps(value, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ import yaml
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.image import load_test_image
-from model_load_test.components.tfx.settings import check_endpoints
+from model_load_test.components.tfx.settings import ENDPOINT_SCHEMES, check_endpoints
 from model_load_test.pipelines.tfx.compiled import (
     CompiledPipeline,
     check_compiled,
@@ -87,7 +87,7 @@ def insert_gate(
     component = _merge(spec, platform, sub, f"{name}-")
     gate_inputs = {key: _constant(value) for key, value in given.items()}
     upstream = [after]
-    if _MODEL_PARAMETER in _parameters_of(sub) and _MODEL_PARAMETER not in given:
+    if _MODEL_PARAMETER in _parameters_of(sub) and not {_MODEL_PARAMETER, "candidate_endpoint"} & given.keys():
         finder = f"{name}-{_MODEL_TASK}"
         tasks[finder] = _finder_task(spec, tasks, after, model_output, finder)
         gate_inputs[_MODEL_PARAMETER] = _parameter_from(finder, "uri")
@@ -230,21 +230,23 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
 }
 
 
-def _check_parameters(
-    sub: CompiledPipeline, given: Mapping[str, Any], by_user: Mapping[str, Any]
-) -> None:
+def _check_parameters(sub: CompiledPipeline, given: Mapping[str, Any], by_user: Mapping[str, Any]) -> None:
     declared = _parameters_of(sub)
     for key, value in given.items():
         if key not in declared:
             if key not in by_user:
                 raise InputError(
-                    "on_failure", "refuse", f"this gate always breaks the run (it has no parameter {key}); use break"
+                    "on_failure",
+                    "refuse",
+                    f"this gate always breaks the run (it has no parameter {key}); use break",
                 )
             raise InputError(key, value, f"no such parameter of the gate; {nearest(key, declared)}")
         kinds = _KINDS.get(declared[key]["parameterType"], (object,))
         wrong = isinstance(value, bool) and bool not in kinds and object not in kinds
         if wrong or not isinstance(value, kinds):
-            raise InputError(key, value, f"give a value of type {' or '.join(kind.__name__ for kind in kinds)}")
+            raise InputError(
+                key, value, f"give a value of type {' or '.join(kind.__name__ for kind in kinds)}"
+            )
     missing = [
         key
         for key, definition in declared.items()
@@ -252,7 +254,15 @@ def _check_parameters(
     ]
     if missing:
         raise InputError(missing[0], None, f"the gate needs {', '.join(missing)}; pass it to insert_gate")
-    check_endpoints(given.get("candidate_endpoint", ""), given.get("baseline_endpoint", ""))
+    _check_endpoints(sub, given)
+
+
+def _check_endpoints(sub: CompiledPipeline, given: Mapping[str, Any]) -> None:
+    ends = [given.get(f"{arm}_endpoint", "") for arm in ("candidate", "baseline")]
+    if _MODEL_PARAMETER in _parameters_of(sub):
+        # A gate that deploys takes the names of services too, and finds out itself what they speak.
+        ends = [end if end.startswith(ENDPOINT_SCHEMES) else "" for end in ends]
+    check_endpoints(*ends)
 
 
 def _merge(spec: dict[str, Any], platform: dict[str, Any], sub: CompiledPipeline, prefix: str) -> str:
@@ -289,7 +299,9 @@ def _bless_task(
 ) -> dict[str, Any]:
     policies = [key for key in ("on_inconclusive", "on_no_baseline") if key in given]
     definition: dict[str, Any] = {
-        "inputDefinitions": {"parameters": {key: {"parameterType": "STRING"} for key in ("verdict", *policies)}},
+        "inputDefinitions": {
+            "parameters": {key: {"parameterType": "STRING"} for key in ("verdict", *policies)}
+        },
         "outputDefinitions": {"artifacts": {"blessing": {"artifactType": dict(BLESSING_TYPE)}}},
     }
     inputs: dict[str, Any] = {
@@ -304,7 +316,7 @@ def _bless_task(
         inputs["artifacts"] = {BLESSING_INPUT: dict(validated)}
         if "taskOutputArtifact" in validated:
             upstream.append(validated["taskOutputArtifact"]["producerTask"])
-    _add_component(spec, blesser, definition, "bless")
+    _add_component(spec, blesser, definition, "tfx_bless")
     return _task(blesser, blesser, inputs, upstream)
 
 
@@ -319,7 +331,7 @@ def _finder_task(
         "inputDefinitions": {"artifacts": {"model": {"artifactType": made[model_output]["artifactType"]}}},
         "outputDefinitions": {"parameters": {"uri": {"parameterType": "STRING"}}},
     }
-    _add_component(spec, finder, definition, "find-saved-model")
+    _add_component(spec, finder, definition, "tfx_find_saved_model")
     model = {"taskOutputArtifact": {"producerTask": after, "outputArtifactKey": model_output}}
     return _task(finder, finder, {"artifacts": {"model": model}}, [after])
 
@@ -330,14 +342,12 @@ def _add_component(spec: dict[str, Any], name: str, definition: Mapping[str, Any
     spec["deploymentSpec"]["executors"][label] = {
         "container": {
             "image": load_test_image(),
-            "command": ["python3", "-m", "model_load_test.components.tfx", task, "{{$}}"],
+            "command": ["python3", "-u", "-m", "model_load_test.components.tasks", task, "{{$}}"],
         }
     }
 
 
-def _task(
-    name: str, component: str, inputs: Mapping[str, Any], upstream: Iterable[str]
-) -> dict[str, Any]:
+def _task(name: str, component: str, inputs: Mapping[str, Any], upstream: Iterable[str]) -> dict[str, Any]:
     return {
         "taskInfo": {"name": name},
         "componentRef": {"name": component},

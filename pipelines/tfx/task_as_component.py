@@ -66,7 +66,10 @@ def single_task(tfx_ir: Path | str | Mapping[str, Any], task: str) -> CompiledPi
     executor = copy.deepcopy(spec["deploymentSpec"]["executors"].get(component.get("executorLabel"), {}))
     if "container" not in executor:
         raise InputError("task", task, "name a task with an executor; importers and resolvers are KFP's own")
-    artifacts = {side: component.get(side, {}).get("artifacts", {}) for side in ("inputDefinitions", "outputDefinitions")}
+    artifacts = {
+        side: component.get(side, {}).get("artifacts", {})
+        for side in ("inputDefinitions", "outputDefinitions")
+    }
     container = executor["container"]
     container["command"] = kubeflow_entrypoint()
     container["env"] = [
@@ -92,7 +95,9 @@ def single_task(tfx_ir: Path | str | Mapping[str, Any], task: str) -> CompiledPi
                 "componentRef": {"name": name},
                 "cachingOptions": {},
                 "inputs": {
-                    "artifacts": {key: {"componentInputArtifact": key} for key in artifacts["inputDefinitions"]},
+                    "artifacts": {
+                        key: {"componentInputArtifact": key} for key in artifacts["inputDefinitions"]
+                    },
                     "parameters": {key: {"componentInputParameter": key} for key in parameters},
                 },
             }

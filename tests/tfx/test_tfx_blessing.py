@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from model_load_test.components.errors import InputError
-from model_load_test.components.tfx.artifacts import Task, TaskArtifact
-from model_load_test.components.tfx.blessing import is_blessed, saved_model_within, write_blessing
-from model_load_test.components.tfx.task import bless_task
+from model_load_test.components.tasks.__main__ import main
+from model_load_test.components.tasks.executor import TaskArtifact
+from model_load_test.components.tfx.blessing import is_blessed, saved_model_uri, write_blessing
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,22 @@ def test_only_the_number_one_is_a_blessing(value: Any, blessed: bool) -> None:
 
 
 def blessed_by(folder: Path, validated: dict[str, Any] | None = None, **parameters: str) -> dict[str, Any]:
-    """The metadata of the blessing that `bless_task` writes."""
+    """The metadata of the blessing that the task of a graft writes."""
     inputs = {}
     if validated is not None:
-        inputs["infra_blessing"] = TaskArtifact("1", str(folder / "validated"), validated)
-    outputs = {"blessing": TaskArtifact("2", str(folder / "blessing"), {})}
-    task = Task(inputs, outputs, parameters, folder / "output.json")
-    assert bless_task(task)
+        inputs["infra_blessing"] = {
+            "artifacts": [{"uri": str(folder / "validated"), "metadata": validated}]
+        }
+    executor_input = {
+        "inputs": {"parameterValues": parameters, "artifacts": inputs},
+        "outputs": {
+            "artifacts": {"blessing": {"artifacts": [{"name": "2", "uri": str(folder / "blessing")}]}},
+            "outputFile": str(folder / "output.json"),
+        },
+    }
+    said = main(["tfx_bless", json.dumps(executor_input)])
+    if said:
+        raise InputError("tfx_bless", said, "see the log")
     answer = json.loads((folder / "output.json").read_text())
     metadata: dict[str, Any] = answer["artifacts"]["blessing"]["artifacts"][0]["metadata"]
     return metadata
@@ -72,9 +81,10 @@ def test_the_model_that_infra_validator_stamped_is_passed_on(tmp_path: Path) -> 
     assert (tmp_path / "blessing" / "stamped_model" / "saved_model.pb").exists()
 
 
-def test_an_unknown_verdict_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"verdict: 'GOOD': give one of PASS, FAIL"):
+def test_an_unknown_verdict_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError):
         blessed_by(tmp_path, verdict="GOOD")
+    assert "verdict: 'GOOD': give one of PASS, FAIL" in capsys.readouterr().err
 
 
 def test_a_blessing_is_written_over_one_of_an_earlier_try(tmp_path: Path) -> None:
@@ -84,10 +94,13 @@ def test_a_blessing_is_written_over_one_of_an_earlier_try(tmp_path: Path) -> Non
 
 
 def test_the_saved_model_lies_where_trainer_puts_it(tmp_path: Path) -> None:
+    model = TaskArtifact("1", "s3://b/m", tmp_path, {})
     with pytest.raises(InputError, match=r"model: 's3://b/m': there is no SavedModel"):
-        saved_model_within("s3://b/m", tmp_path)
+        saved_model_uri(model)
     (tmp_path / "saved_model.pb").touch()
-    assert saved_model_within("s3://b/m/", tmp_path) == "s3://b/m"
+    assert saved_model_uri(model) == "s3://b/m"
     (tmp_path / "Format-Serving").mkdir()
     (tmp_path / "Format-Serving" / "saved_model.pb").touch()
-    assert saved_model_within("s3://b/m", tmp_path) == "s3://b/m/Format-Serving"
+    assert saved_model_uri(model) == "s3://b/m/Format-Serving"
+    stamped = TaskArtifact("2", "s3://b/validated/", tmp_path, {"has_model": 1.0})
+    assert saved_model_uri(model, stamped) == "s3://b/validated/stamped_model"

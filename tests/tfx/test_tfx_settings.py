@@ -73,6 +73,8 @@ def test_a_serving_spec_of_tfx_is_kept_whole() -> None:
         ({"load_spec": {"rate_rps": -1.0}}, "rate_rps: -1.0"),
         ({"gate_spec": {"margins": {"p59": 0.1}}}, "did you mean 'p99'"),
         ({"gate_spec": {"alpha": float("nan")}}, "alpha"),
+        ({"serving_spec": {"tensorflow_serving": {"tgas": ["2"]}, "model_name": "x"}}, "did you mean 'tags'"),
+        ({"serving_spec": {"embedded": {}, "model_nme": "x"}}, "did you mean 'model_name'"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_runs(changes: dict[str, Any], said: str) -> None:

@@ -1,0 +1,1 @@
+"""Whole pipelines with the gate in them; each is run or compiled by a test."""
