@@ -122,6 +122,11 @@ def render_trend(title: str, subtitle: str, points: Sequence[HistoryPoint]) -> s
     return page.render(title=title, subtitle=subtitle, trend=trend, version=__version__, text=_asset)
 
 
+def page_template(name: str) -> jinja2.Template:
+    """A page's template, in which `text` puts in a style sheet or script of ours."""
+    return _environment().get_template(name, globals={"text": _asset})
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(

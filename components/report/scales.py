@@ -93,6 +93,11 @@ def tail_value(share: float) -> float:
     return 1 / (1 - min(share, 0.99999))
 
 
+def nice_ticks(low: float, high: float) -> list[float]:
+    """Some five round values from `low` to `high`."""
+    return _multiples(low, high, _nice_step((high - low) / 5))
+
+
 def _ratio_ticks(low: float, high: float) -> list[tuple[float, str]]:
     """Ticks in steps of percent, or of factors where the axis spans more than percent can say."""
     if high / low > 4:

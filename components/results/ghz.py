@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -219,8 +219,8 @@ class _Columns:
 
     ended_at_ns: Int64s
     latency_ns: Int64s
-    status: Sequence[str] = ()
-    error: Sequence[str] = ()
+    status: list[str] = field(default_factory=list)
+    error: list[str] = field(default_factory=list)
 
 
 def _all_ok(text: Text) -> _Columns | None:

@@ -172,8 +172,9 @@ def _digits_of(words: Words) -> tuple[Int64s, Int64s]:
     lengths = np.where(first_stop == 0, _WORD, exponents >> 3)
     # right-aligned: what stood behind the digits falls off, what comes in front is zeros; a shift by
     # all 64 bits is none, so that a word without digits is emptied first
-    aligned = np.where(lengths == 0, np.uint64(0), digits) << ((_WORD - lengths) << 3).view(np.uint64)
-    return _value_of(aligned), lengths
+    shift: Words = ((_WORD - lengths) << 3).view(np.uint64)
+    emptied: Words = np.where(lengths == 0, np.uint64(0), digits)
+    return _value_of(emptied << shift), lengths
 
 
 def _value_of(digits: Words) -> Int64s:

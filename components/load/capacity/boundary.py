@@ -115,4 +115,5 @@ def _evidence(probe: Probe, allowed: Sequence[float], capacity: Floats) -> Float
     likelihood = np.exp(exact - exact.max())
     blurred = [gaussian_filter1d(likelihood, scatter / step, mode="nearest") for scatter in SCATTERS]
     found: Floats = np.log(np.maximum(np.concatenate(blurred), _LEAST_LIKELIHOOD))
-    return np.maximum(found, found.max() - MOST_EVIDENCE)
+    capped: Floats = np.maximum(found, found.max() - MOST_EVIDENCE)
+    return capped

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from model_load_test.components.load.capacity.boundary import (
@@ -60,7 +60,9 @@ class Found:
     """The highest load at which the objectives were shown to hold, at the plan's confidence."""
     limiting: int | None = None
     """The objective that breaks first."""
-    probes: tuple[Probe, ...] = field(default=())
+    probes: tuple[Probe, ...] = ()
+    belief: Boundary | None = None
+    """All of what is believed of the capacity, where it was bracketed."""
 
 
 def search(plan: SearchPlan) -> Generator[float, Probe, Found]:
@@ -129,6 +131,7 @@ def _confirm(
         confirmed=confirmed,
         limiting=_limiting(plan, probes),
         probes=tuple(probes),
+        belief=belief,
     )
 
 
