@@ -129,7 +129,9 @@ def _panel(name: str, runs: Sequence[_Run], floor: float | None, *, last: bool) 
             x=Scale(-0.5, len(runs) - 0.5, _ticks(runs)),
             y=latency_scale([*values, *(band or ())]),
             height=160,
-            curves=(Curve("baseline", tuple((index, run.seconds.get(name)) for index, run in enumerate(runs))),),
+            curves=(
+                Curve("baseline", tuple((index, run.seconds.get(name)) for index, run in enumerate(runs))),
+            ),
             dots=tuple((_style(run), index, seconds) for index, run, seconds in drawn),
             hits=tuple(Hit(index, _tip(run, title, seconds)) for index, run, seconds in drawn),
             vertical_marks=tuple(

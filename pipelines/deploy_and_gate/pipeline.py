@@ -133,7 +133,7 @@ def _measure(given: Mapping[str, Any]) -> GateOutputs:
         server_replicas=servers.outputs["server_replicas"],
     )
     _without_cache(blessing, servers, gate)
-    return GateOutputs(verdict=gate.outputs["verdict"], passed=gate.outputs["passed"])
+    return _outputs_of(gate)
 
 
 def _guard(given: Mapping[str, Any]) -> GateOutputs:
@@ -149,7 +149,7 @@ def _guard(given: Mapping[str, Any]) -> GateOutputs:
         .ignore_upstream_failure()
     )
     _without_cache(measured, removed)
-    return GateOutputs(verdict=measured.outputs["verdict"], passed=measured.outputs["passed"])
+    return _outputs_of(measured)
 
 
 def _plan(given: Mapping[str, Any]) -> GateOutputs:
@@ -163,7 +163,11 @@ def _plan(given: Mapping[str, Any]) -> GateOutputs:
     )
     guarded = _guarded(deployment=plan.outputs["deployment"], **given)
     _without_cache(plan, guarded)
-    return GateOutputs(verdict=guarded.outputs["verdict"], passed=guarded.outputs["passed"])
+    return _outputs_of(guarded)
+
+
+def _outputs_of(task: Any) -> GateOutputs:
+    return GateOutputs(**{name: task.outputs[name] for name in GateOutputs._fields})
 
 
 def _for(given: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class GateOutputs(NamedTuple):
 
     verdict: str
     passed: bool
+    record: dsl.Artifact
 
 
 @dsl.pipeline(name="load-test-gate", description="Is the candidate slower to serve than the baseline?")
@@ -59,8 +60,12 @@ def load_test_gate(
     objectives: list[str] = [],
     on_inconclusive: str = "fail",
     on_no_baseline: str = "warn",
+    on_missing_baseline: str = "pass-and-record",
     break_on_failure: bool = True,
     baseline_store: str = "",
+    baseline_reference: str = "latest",
+    baseline_match: str = "exact",
+    on_store_error: str = "no-baseline",
     namespace: str = "default",
     model_version: str = "",
     server_kind: str = "unknown",
@@ -114,10 +119,16 @@ def load_test_gate(
         objectives: Absolute objectives of the candidate, such as ["p99_ms<=50"].
         on_inconclusive: fail, warn or pass.
         on_no_baseline: fail, warn or pass.
+        on_missing_baseline: Of a run without a baseline: pass-and-record makes it the first one; with
+            warn and fail its record stays a file, and a person makes it the baseline.
         break_on_failure: Whether to break the run at all; False where something else goes by the
             verdict, such as the blessing that TFX's Pusher reads.
-        baseline_store: Where runs are recorded and found, such as mlmd+grpc://HOST:8080; empty for
-            none.
+        baseline_store: Where runs are recorded and found, such as mlmd+grpc://HOST:8080, or auto for the
+            store that the pods have; empty for none.
+        baseline_reference: Which earlier run is the reference: latest, promoted, best:METRIC, run:ID or
+            version:LABEL.
+        baseline_match: exact; spec admits earlier runs on other machines, model those of other loads too.
+        on_store_error: What to do when the store does not answer: no-baseline or fail.
         namespace: Part of the baseline's key; the Kubernetes namespace or a team's name.
         model_version: Recorded with the run.
         server_kind: tf-serving, triton, kserve, seldon, vertex or unknown; an embedded server is
@@ -133,7 +144,8 @@ def load_test_gate(
         memory_request: Memory that the load generator's pod asks for, such as 1Gi; "0" for none.
 
     Returns:
-        The verdict as text, and whether the pipeline may go on.
+        The verdict as text, whether the pipeline may go on, and the run's record, for
+        `promote_baseline` after the push.
     """
     payload = generate_payload(
         endpoint=candidate_endpoint,
@@ -187,11 +199,16 @@ def load_test_gate(
     kubernetes.add_node_affinity_json(load, node_affinity)
     load.set_cpu_request(cpu_request)
     load.set_memory_request(memory_request)
+    # Whose labels the fingerprint wants to read.
+    kubernetes.use_field_path_as_env(load, env_name="MODEL_LOAD_TEST_NODE_NAME", field_path="spec.nodeName")
     found = find_baseline(
         results=load.outputs["results"],
         model_name=model_name,
         baseline_store=baseline_store,
         namespace=namespace,
+        reference=baseline_reference,
+        match=baseline_match,
+        on_store_error=on_store_error,
     )
     gate = compare_to_baseline(
         results=load.outputs["results"],
@@ -211,6 +228,7 @@ def load_test_gate(
         baseline_store=baseline_store,
         namespace=namespace,
         model_version=model_version,
+        on_missing_baseline=on_missing_baseline,
     )
     enforced = enforce_gate(
         report=gate.outputs["report"],
@@ -220,4 +238,6 @@ def load_test_gate(
     ).after(drawn, recorded)
     for task in (payload, load, found, gate, drawn, recorded, enforced):
         task.set_caching_options(False)
-    return GateOutputs(verdict=gate.outputs["verdict"], passed=gate.outputs["passed"])
+    return GateOutputs(
+        verdict=gate.outputs["verdict"], passed=gate.outputs["passed"], record=recorded.outputs["record"]
+    )

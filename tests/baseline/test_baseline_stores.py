@@ -1,5 +1,6 @@
 """One suite for every store that can run here."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from model_load_test.components.baseline.store import open_store
 from model_load_test.components.errors import InputError
 
 WRITERS = 8
-RECORDS_PER_WRITER = 8
+ROUNDS = int(os.environ.get("MODEL_LOAD_TEST_WRITER_ROUNDS", "8"))
+"""With 100 of them each writer records 200 times."""
 WRITER = Path(__file__).with_name("write_runs.py")
 
 
@@ -182,21 +184,21 @@ def test_a_copy_holds_the_same_and_copying_again_changes_nothing(
     assert target.history(key) == store.history(key)
 
 
+@pytest.mark.timeout(300 + 20 * ROUNDS)
 def test_concurrent_writers_lose_and_double_nothing(store_uri, key):
+    """In each round a writer records a run of its own, and one that all writers record."""
     if store_uri.startswith("memory:"):
         pytest.skip("fsspec's memory store lives in one process")
     key_json = msgspec.json.encode(key).decode()
     arguments = [sys.executable, str(WRITER), store_uri, key_json]
     writers = [
-        subprocess.Popen(
-            [*arguments, str(number), str(RECORDS_PER_WRITER)], stderr=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([*arguments, str(number), str(ROUNDS)], stderr=subprocess.PIPE, text=True)
         for number in range(WRITERS)
     ]
     for process in writers:
-        _, errors = process.communicate(timeout=240)
+        _, errors = process.communicate(timeout=240 + 18 * ROUNDS)
         assert process.returncode == 0, errors
     found = run_ids(open_store(store_uri).history(key))
-    expected = {f"own-{writer}-{number}" for writer in range(WRITERS) for number in range(RECORDS_PER_WRITER)}
-    expected |= {f"shared-{number}" for number in range(RECORDS_PER_WRITER)}
+    expected = {f"own-{writer}-{number}" for writer in range(WRITERS) for number in range(ROUNDS)}
+    expected |= {f"shared-{number}" for number in range(ROUNDS)}
     assert sorted(found) == sorted(expected)
