@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from model_load_test.components.baseline.component import record_baseline as record_baseline
     from model_load_test.components.gate.component import compare_to_baseline as compare_to_baseline
     from model_load_test.components.gate.component import enforce_gate as enforce_gate
+    from model_load_test.components.load.capacity.component import find_capacity as find_capacity
     from model_load_test.components.load.component import run_load_test as run_load_test
     from model_load_test.components.load.job.component import run_load_job as run_load_job
     from model_load_test.components.payload.component import generate_payload as generate_payload
@@ -37,6 +38,7 @@ _ROOM_OF_COMPONENT = {
     "generate_payload_from_examples": "payload",
     "run_load_test": "load",
     "run_load_job": "load.job",
+    "find_capacity": "load.capacity",
     "find_baseline": "baseline",
     "compare_to_baseline": "gate",
     "write_report": "report",

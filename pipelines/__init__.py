@@ -11,10 +11,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from model_load_test.pipelines.capacity_search.pipeline import capacity_search as capacity_search
     from model_load_test.pipelines.deploy_and_gate.pipeline import deploy_and_gate as deploy_and_gate
     from model_load_test.pipelines.load_test_gate.pipeline import load_test_gate as load_test_gate
 
-__all__ = ["deploy_and_gate", "load_test_gate"]
+__all__ = ["capacity_search", "deploy_and_gate", "load_test_gate"]
 
 
 class _Pipelines(ModuleType):

@@ -14,6 +14,7 @@ import yaml
 from kfp import compiler
 
 from model_load_test.components.errors import InputError
+from model_load_test.pipelines.capacity_search.pipeline import capacity_search
 from model_load_test.pipelines.deploy_and_gate.pipeline import deploy_and_gate
 from model_load_test.pipelines.load_test_gate.pipeline import load_test_gate
 from model_load_test.pipelines.load_test_gate.vertex import load_test_gate_on_vertex
@@ -26,9 +27,11 @@ def compile_all(folder: Path) -> list[Path]:
     compiler.Compiler().compile(load_test_gate, str(kubeflow))
     deploying = folder / "deploy_and_gate.yaml"
     compiler.Compiler().compile(deploy_and_gate, str(deploying))
+    capacity = folder / "capacity_search.yaml"
+    compiler.Compiler().compile(capacity_search, str(capacity))
     vertex = folder / "vertex.yaml"
     vertex.write_text(vertex_document(load_test_gate_on_vertex))
-    return [kubeflow, deploying, vertex]
+    return [kubeflow, deploying, capacity, vertex]
 
 
 def vertex_document(pipeline: Any) -> str:

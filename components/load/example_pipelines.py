@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from model_load_test.components import generate_payload, run_load_test
+from model_load_test.components import find_capacity, generate_payload, run_load_test
 
 
 @dsl.pipeline(name="load-example")
@@ -22,3 +22,19 @@ def load_both(
         looks=[10, 20, 30],
     )
     load.set_caching_options(False)
+
+
+@dsl.pipeline(name="capacity-example")
+def how_much(
+    server: str = "grpc://digits.serving:8500", model_name: str = "digits", target_rps: float = 2000.0
+) -> None:
+    """The highest rate at which p99 stays below 50 ms, and the replicas wanted for 2 000 requests/s."""
+    requests = generate_payload(endpoint=server, model_name=model_name)
+    found = find_capacity(
+        payload=requests.outputs["payload"],
+        candidate_endpoint=server,
+        model_name=model_name,
+        objectives=["p99_ms<=50"],
+        target_rps=target_rps,
+    )
+    found.set_caching_options(False)

@@ -1,0 +1,1 @@
+"""How much can this server take?"""
