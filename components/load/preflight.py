@@ -49,6 +49,7 @@ def prepare(
     limits: Mapping[str, Any] | None = None,
     metrics: Mapping[str, str] | None = None,
     locustfile: str = "",
+    tried: bool = False,
 ) -> LoadTest:
     """Parses and checks everything a load test needs; sends each request once, and no load.
 
@@ -67,6 +68,7 @@ def prepare(
         metrics: By arm, where its server shows its metrics, as `http://HOST:PORT/PATH`; empty for
             the usual place of TF Serving's and Triton's.
         locustfile: A locustfile to run in place of our own users, with tool `locust`.
+        tried: Whether each request has been sent once already, so that this need not be done again.
 
     Raises:
         InputError: Something is missing, out of range or does not fit together; the error names
@@ -95,7 +97,7 @@ def prepare(
     }
     _refuse_other_models(loaded, manifest)
     server_kind = _server_kind(loaded, manifest)
-    for endpoint in loaded.values():
+    for endpoint in loaded.values() if not tried else ():
         try_payload(payload_path, endpoint, max(spec.timeout_seconds, _LEAST_TRIAL_TIMEOUT_SECONDS))
     return LoadTest(
         spec=spec,

@@ -32,7 +32,7 @@ from model_load_test.components.load.generators import (
     find_generator,
 )
 from model_load_test.components.load.host import CpuWatch, host_facts
-from model_load_test.components.load.locust.account import WorkerAccount, highest_cpu_share, read_accounts
+from model_load_test.components.load.locust.account import WorkerAccount, core_shares, read_accounts
 from model_load_test.components.load.locust.account import findings as locust_findings
 from model_load_test.components.load.locust.forkserver import fork_server
 from model_load_test.components.load.locust.rows import read_rows
@@ -62,8 +62,9 @@ from model_load_test.components.results.table import SCHEMA, RunMetadata
 GENERATOR_GRACE_SECONDS: Final = 10.0
 """Beyond load and timeout: start, connection and writing the report."""
 
-_LOCUST_GRACE_SECONDS: Final = 40.0
-"""Locust takes a second of a core to start, and so do its workers: on a busy machine many seconds."""
+_SLOW_START_SECONDS: Final = 40.0
+"""Locust takes a second of a core to start, and so do its workers: on a busy machine many seconds. And
+whoever waits for others at a gate waits for the slowest."""
 
 _LONGEST_ANSWER_SECONDS: Final = 20.0
 """An interrupted run waits no longer for the answers it is owed: a pod has 30 s to end."""
@@ -149,7 +150,7 @@ def run_load_test(
         remove_request_files(test)
     table = runner.table()
     runner.checks += locust_findings(runner.accounts)
-    found = probe.findings(table, highest_cpu_share(runner.accounts) if runner.accounts else None)
+    found = probe.findings(table, core_shares(runner.accounts))
     metadata = RunMetadata(
         load_spec=msgspec.to_builtins(spec),
         payload=payload_facts(manifest),
@@ -399,7 +400,7 @@ class SegmentRunner:
             gate(commands) if gate else commands,
             segment.load_seconds
             + spec.timeout_seconds
-            + (_LOCUST_GRACE_SECONDS if spec.tool == "locust" else GENERATOR_GRACE_SECONDS),
+            + (_SLOW_START_SECONDS if spec.tool == "locust" or gate else GENERATOR_GRACE_SECONDS),
             self.interruption,
             answer_seconds=min(spec.timeout_seconds, _LONGEST_ANSWER_SECONDS),
             secrets=self._secrets,

@@ -37,6 +37,8 @@ _LOAD: Final[Mapping[str, Any]] = {
     "http_version": "1.1",
     "keep_alive": True,
     "max_connections": 0,
+    "workers": 1,
+    "users": 0,
     "seed": 0,
 }
 _LIMITS: Final[Mapping[str, Any]] = {
@@ -111,6 +113,7 @@ def _preparation(task: ExecutorTask) -> dict[str, Any]:
         "mode": task.get("mode", "auto"),
         "spec_values": load,
         "connection": task.get("connection", {}),
+        "locustfile": task.get("locustfile", ""),
         "limits": _given(task, _LIMITS),
     }
 

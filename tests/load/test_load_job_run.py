@@ -130,12 +130,16 @@ class ProcessCluster:
         }
 
 
-@pytest.fixture(params=["grpc", "http"])
+TOOLS = {"grpc": "ghz", "http": "vegeta"}
+
+
+@pytest.fixture
 def protocol(request: pytest.FixtureRequest) -> str:
-    tool = {"grpc": "ghz", "http": "vegeta"}[request.param]
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not on PATH (`make tools` says why it could not be installed)")
-    return str(request.param)
+    """gRPC, unless the test is parametrised with another; how a Job goes does not depend on it."""
+    asked = str(getattr(request, "param", "grpc"))
+    if shutil.which(TOOLS[asked]) is None:
+        pytest.skip(f"{TOOLS[asked]} is not on PATH (`make tools` says why it could not be installed)")
+    return asked
 
 
 @pytest.fixture
@@ -153,7 +157,7 @@ def make_job(
         generators: int = 2,
         looks: tuple[int, ...] = (3,),
         job: Mapping[str, Any] | None = None,
-        **changes: Any,
+        tool: str = "",
     ) -> LoadJob:
         candidate, baseline = start_server(), start_server()
         address = candidate.grpc if protocol == "grpc" else candidate.rest
@@ -171,13 +175,14 @@ def make_job(
                 "block_seconds": 0.5,
                 "looks": looks,
                 "warmup_seconds": 0.3,
+                **({"tool": tool} if tool else {}),
             },
         }
         return LoadJob(
             spec=parse_job_spec({"generators": generators, "image": "here", **(job or {})}),
             identity=RunIdentity("run", "load"),
             cluster=cluster,  # type: ignore[arg-type]  # the part of it that is asked for
-            preparation={**preparation, **changes},
+            preparation=preparation,
             payload_path=payload,
             work_path=tmp_path / "work",
             reference_path=tmp_path / "reference.json",
@@ -195,9 +200,16 @@ def workers_of(table: pa.Table) -> dict[int, int]:
     return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
-def test_generators_share_the_rate_and_their_rows_become_one_table(make_job: Callable[..., LoadJob]) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "tool"), [("grpc", "ghz"), ("http", "vegeta"), ("grpc", "locust")], indirect=["protocol"]
+)
+def test_generators_share_the_rate_and_their_rows_become_one_table(
+    make_job: Callable[..., LoadJob], tool: str
+) -> None:
+    if tool == "locust":
+        pytest.importorskip("locust", reason="the extra `locust` is not installed")
     cluster = ProcessCluster()
-    measured = run_load_job(make_job(cluster, generators=3), go_on)
+    measured = run_load_job(make_job(cluster, generators=3, tool=tool), go_on)
     table = measured.table
     assert set(workers_of(table)) == {0, 1, 2}
     assert table.num_rows == sum(workers_of(table).values())
@@ -209,6 +221,7 @@ def test_generators_share_the_rate_and_their_rows_become_one_table(make_job: Cal
     assert not measured.metadata.checks
     assert measured.metadata.host["generators"] == 3
     assert measured.metadata.host["start_skew_ms"] >= 0
+    print("host", measured.metadata.host)
     assert measured.nodes == ("node-0", "node-1", "node-2")
     assert measured.metadata.load_spec["rate_rps"] == RATE_RPS
     assert not cluster.jobs

@@ -22,6 +22,9 @@ def run_load_job(
     warmup_seconds: float = 2.0,
     timeout_seconds: float = 5.0,
     tool: str = "",
+    workers: int = 1,
+    users: int = 0,
+    locustfile: str = "",
     connections: int = 1,
     rate_profile: dict[str, object] = {},
     concurrency: int = 0,
@@ -82,6 +85,9 @@ def run_load_job(
         warmup_seconds: Load before the first block.
         timeout_seconds: After which a request has failed.
         tool: ghz, vegeta or locust; empty for ghz with gRPC and vegeta with HTTP.
+        workers: Locust's processes per arm of each generator.
+        users: Locust's users per arm of all generators together; 0 for as many as an open loop can need.
+        locustfile: A user's own locustfile, mounted into this task; the generators get its content.
         connections: gRPC connections per arm of each generator.
         rate_profile: A rate that varies, as for `run_load_test`.
         concurrency: Above 0 a closed loop of so many requests at once, of all generators together.

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -28,8 +28,13 @@ from model_load_test.components.cluster.waiting import DidNotComeUp, PodWatch
 from model_load_test.components.load.blocks import assign_block
 from model_load_test.components.load.job.agreement import Agreement
 from model_load_test.components.load.job.manifest import generator_selector, job_manifest, job_name
-from model_load_test.components.load.job.merge import merged_host, merged_rows, start_skew_ns
-from model_load_test.components.load.job.plan import Plan
+from model_load_test.components.load.job.merge import (
+    first_send_spread_ns,
+    merged_host,
+    merged_rows,
+    start_skew_ns,
+)
+from model_load_test.components.load.job.plan import Loaded, Plan
 from model_load_test.components.load.job.service import PayloadArchive, pack_payload, serving
 from model_load_test.components.load.job.spec import (
     SEGMENT_GRACE_SECONDS,
@@ -72,6 +77,8 @@ RIGHTS: Final[tuple[Right, ...]] = (
 REMOVED_WITHIN_SECONDS: Final = 60.0
 DISMISSED_WITHIN_SECONDS: Final = 3.0
 SKEW_MS: Final = 50.0
+_ALLOWED_SPREADS: Final = 2.0
+_MOST_ALLOWANCE_SECONDS: Final = 2.0
 CLOCK_UNCERTAINTY_MS: Final = 25.0
 
 
@@ -200,6 +207,7 @@ def _run(
 def _plan_of(job: LoadJob, test: LoadTest, payload: PayloadArchive) -> Callable[[int], Plan]:
     count = job.spec.generators
     shares = [share_of(test.spec, index, count) for index in range(count)]
+    locustfile = test.locustfile.read_bytes() if test.locustfile else b""
 
     def plan_of(index: int) -> Plan:
         return Plan(
@@ -209,9 +217,13 @@ def _plan_of(job: LoadJob, test: LoadTest, payload: PayloadArchive) -> Callable[
                 **job.preparation,
                 "mode": test.spec.mode,
                 "spec_values": msgspec.to_builtins(shares[index]),
+                # Trying each request from everywhere would be a load of its own.
+                "tried": True,
+                "locustfile": "",
             },
             payload_sha256=payload.sha256,
             payload_bytes=payload.bytes,
+            locustfile=locustfile,
         )
 
     return plan_of
@@ -300,8 +312,10 @@ class JobRunner:
     commands: dict[str, None] = field(default_factory=dict)
     cut_off: int = 0
     skews_ns: list[int] = field(default_factory=list)
-    newest: dict[int, dict[str, Any]] = field(default_factory=dict)
+    newest: dict[int, Loaded] = field(default_factory=dict)
     tick: Callable[[], None] = lambda: None
+    _allowance_seconds: float = 0.1
+    """How much longer generators load than one alone would, for they do not start at the same instant."""
     _tables: list[pa.Table] = field(default_factory=list)
 
     @property
@@ -315,24 +329,34 @@ class JobRunner:
 
     def run(self, segment: Segment) -> None:
         """Has all generators run one segment and keeps their rows."""
-        seconds = segment.load_seconds + self.spec.timeout_seconds + SEGMENT_GRACE_SECONDS
-        loaded = self.agreement.run(segment, seconds, self._interrupted)
+        # The block opens when the last one sends, and the first must still be sending when it closes.
+        ordered = replace(segment, lead_seconds=segment.lead_seconds + self._allowance_seconds)
+        seconds = ordered.load_seconds + self.spec.timeout_seconds + SEGMENT_GRACE_SECONDS
+        loaded = self.agreement.run(ordered, seconds, self._interrupted)
         rows_of_arm = merged_rows(loaded, self.agreement.greetings)
         self._tables.append(assign_block(rows_of_arm, segment))
         if any(rows.num_rows for rows in rows_of_arm.values()):
             self.skews_ns.append(start_skew_ns(rows_of_arm))
+            self._note_spread(first_send_spread_ns(rows_of_arm) / 1e9)
         for index, one in loaded.items():
             self.cut_off += one.cut_off
             self.commands.update(dict.fromkeys(one.commands))
-            self.newest[index] = one.host
+            self.newest[index] = one
             for check in one.checks:
-                found = msgspec.convert(check, Check)
-                self._find(msgspec.structs.replace(found, detail=f"generator {index}: {found.detail}"))
+                self._find(_of_generator(index, check))
         for spoiled in self.agreement.spoiled:
             self._find(Check(spoiled.code, spoiled.detail, "INVALID"))
         if self.interruption.is_set():
             detail = f"The load was stopped: {self.interruption.reason}."
             self._find(Check("load-stopped", detail, "INVALID"))
+
+    def _note_spread(self, seconds: float) -> None:
+        wanted = _ALLOWED_SPREADS * seconds
+        self._allowance_seconds = min(_MOST_ALLOWANCE_SECONDS, max(self._allowance_seconds, wanted))
+
+    def tool_findings(self) -> list[Check]:
+        """What the generators' tools say of themselves."""
+        return [_of_generator(index, check) for index, one in self.newest.items() for check in one.findings]
 
     def _interrupted(self) -> bool:
         self.tick()
@@ -343,10 +367,16 @@ class JobRunner:
             self.checks.append(check)
 
 
+def _of_generator(index: int, values: Mapping[str, Any]) -> Check:
+    found = msgspec.convert(values, Check)
+    return msgspec.structs.replace(found, detail=f"generator {index}: {found.detail}")
+
+
 def _measured(test: LoadTest, runner: JobRunner, started_at_ns: int) -> Measured:
     greetings = runner.agreement.greetings
-    host = merged_host(greetings.values(), runner.newest.values(), runner.skews_ns)
-    checks = [*runner.checks, *_check_skew(host)]
+    newest = [one.host for one in runner.newest.values()]
+    host = merged_host(greetings.values(), newest, runner.skews_ns)
+    checks = [*runner.checks, *runner.tool_findings(), *_check_skew(host)]
     metadata = RunMetadata(
         load_spec=msgspec.to_builtins(test.spec),
         payload=payload_facts(read_manifest(test.payload_path)),

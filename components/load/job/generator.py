@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -38,6 +39,8 @@ from model_load_test.components.load.job.plan import (
     Plan,
     Start,
 )
+from model_load_test.components.load.locust.account import findings as locust_findings
+from model_load_test.components.load.locust.forkserver import fork_server
 from model_load_test.components.load.preflight import prepare
 from model_load_test.components.load.processes import Interruption
 from model_load_test.components.load.run import (
@@ -171,7 +174,11 @@ def _run(place: _Place, folder: Path, interruption: Interruption) -> int:
     coordinator, index = place.coordinator, place.index
     plan = coordinator.ask(f"/plan?index={index}", Plan)
     payload = fetch_payload(coordinator, plan, folder)
-    test = prepare(**plan.preparation, payload_path=payload, work_path=folder / "work")
+    preparation = dict(plan.preparation)
+    if plan.locustfile:
+        preparation["locustfile"] = str(folder / "locustfile.py")
+        (folder / "locustfile.py").write_bytes(plan.locustfile)
+    test = prepare(**preparation, payload_path=payload, work_path=folder / "work")
     test.work_path.mkdir(parents=True, exist_ok=True)
     generator = find_generator(test.spec.tool)
     runner = SegmentRunner(test, generator, request_sources(test))
@@ -190,7 +197,10 @@ def _run(place: _Place, folder: Path, interruption: Interruption) -> int:
     coordinator.ask("/ready", type(None), greeting)
     _say(f"generator {index} of {plan.generators} is ready")
     try:
-        exit_code = _load_as_ordered(coordinator, index, runner, clock, folder)
+        with ExitStack() as stack:
+            if generator.tool == "locust":
+                runner.fork_server = stack.enter_context(fork_server())
+            exit_code = _load_as_ordered(coordinator, index, runner, clock, folder)
     finally:
         remove_request_files(test)
     if interruption.is_set() and not told_to_stop.is_set():
@@ -248,6 +258,7 @@ def _load(
         commands=tuple(runner.commands),
         cut_off=runner.cut_off - cut_off,
         host=cpu.shares(),
+        findings=tuple(msgspec.to_builtins(check) for check in locust_findings(runner.accounts)),
     )
 
 

@@ -1,8 +1,9 @@
 """Generators that are started, ready to send, and held until an agreed instant.
 
 A process that is only started at that instant sends its first request when it happens to be loaded,
-linked, scheduled and done with parsing. So it is started before, with its last input file replaced by
-a named pipe: it reads all but the last byte of it, and gets that byte at the instant.
+linked, scheduled and done with parsing. So it is started before. ghz and vegeta get their last input
+file as a named pipe: they read all but the last byte of it, and that byte at the instant. Locusts meet
+in a folder anyway, to start together; there we are the last to come, and so decide when.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ from pathlib import Path
 from typing import Final
 
 from model_load_test.components.load.generators import GeneratorCommand
+from model_load_test.components.load.locust.meeting import SETTLE_SECONDS
 from model_load_test.components.load.processes import Interruption
 from model_load_test.components.load.schedule import Arm
 
 _HELD_OPTIONS: Final = ("--protoset=", "-targets=")
 """The input that ghz, or vegeta, reads last and whole before it connects and sends."""
+_MEETING: Final = "--meeting="
+_PARTIES: Final = "--parties="
+_OURS: Final = "coordinator"
+"""Our name at the meeting; the others' are those of their reports."""
 _POLL_SECONDS: Final = 0.002
 _SPIN_SECONDS: Final = 0.001
 
@@ -58,8 +64,12 @@ class HeldStart:
     def hold(self, commands: Mapping[Arm, GeneratorCommand]) -> Mapping[Arm, GeneratorCommand]:
         """The commands changed so that their processes wait for the agreed instant.
 
-        What has no file to hold it by is started at the instant itself: then this returns when it comes.
+        What can be held in neither way is started at the instant itself: then this returns when it comes.
         """
+        meeting = _meeting_place(commands)
+        if meeting is not None:
+            self._start_thread(self._join, meeting, len(commands))
+            return {arm: _with_one_party_more(command, len(commands)) for arm, command in commands.items()}
         pipes: dict[Path, bytes] = {}
         changed: dict[Arm, GeneratorCommand] = {}
         for arm, command in commands.items():
@@ -74,8 +84,26 @@ class HeldStart:
             changed[arm] = replace(command, attack=attack)
         for pipe in pipes:
             os.mkfifo(pipe, 0o600)
-        threading.Thread(target=self._release, args=(pipes,), name="held-start", daemon=True).start()
+        self._start_thread(self._release, pipes)
         return changed
+
+    def _start_thread(self, target: Callable[..., None], *arguments: object) -> None:
+        threading.Thread(target=target, args=arguments, name="held-start", daemon=True).start()
+
+    def _join(self, meeting: Path, others: int) -> None:
+        """Comes to the Locusts' meeting when all of them have, and just so that they start at the instant."""
+        while not (meeting.is_dir() and len(_come(meeting)) >= others):
+            if self._interruption.is_set() or self._over.is_set():
+                return
+            time.sleep(_POLL_SECONDS)
+        try:
+            start_at_ns = self._agree()
+        except StartCalledOff as why:
+            self._interruption.set(str(why))
+            return
+        partial = meeting / f".{_OURS}"
+        partial.write_text(str(start_at_ns - round(SETTLE_SECONDS * 1e9)))
+        partial.rename(meeting / _OURS)
 
     def _wait_for_start(self) -> None:
         try:
@@ -119,6 +147,20 @@ class HeldStart:
             os.set_blocking(end, True)
             return end
         return None
+
+
+def _meeting_place(commands: Mapping[Arm, GeneratorCommand]) -> Path | None:
+    words = (word for command in commands.values() for word in command.attack)
+    return next((Path(word.removeprefix(_MEETING)) for word in words if word.startswith(_MEETING)), None)
+
+
+def _with_one_party_more(command: GeneratorCommand, parties: int) -> GeneratorCommand:
+    words = tuple(word for word in command.attack if not word.startswith(_PARTIES))
+    return replace(command, attack=(*words, f"{_PARTIES}{parties + 1}"))
+
+
+def _come(meeting: Path) -> list[Path]:
+    return [path for path in meeting.iterdir() if not path.name.startswith(".")]
 
 
 def _write(end: int, content: bytes) -> None:

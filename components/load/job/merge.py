@@ -38,6 +38,12 @@ def start_skew_ns(rows_of_arm: Mapping[Arm, pa.Table]) -> int:
     return max(firsts.values()) - min(firsts.values()) if firsts else 0
 
 
+def first_send_spread_ns(rows_of_arm: Mapping[Arm, pa.Table]) -> int:
+    """How far apart all first requests were, of each generator to each arm."""
+    firsts = [first_ns for rows in rows_of_arm.values() for first_ns in first_sends_ns(rows).values()]
+    return max(firsts) - min(firsts) if firsts else 0
+
+
 def merged_host(
     greetings: Iterable[Greeting], newest: Iterable[Mapping[str, Any]], skews_ns: Iterable[int]
 ) -> dict[str, Any]:

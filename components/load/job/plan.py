@@ -21,6 +21,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Arguments of `load.preflight.prepare` but for the folders; the rate is this generator's share."""
     payload_sha256: str
     payload_bytes: int
+    locustfile: bytes = b""
+    """The content of a user's own locustfile."""
 
 
 class Greeting(msgspec.Struct, frozen=True):
@@ -63,6 +65,8 @@ class Loaded(msgspec.Struct, frozen=True):
     cut_off: int
     host: dict[str, Any]
     """Facts that change: shares of the CPU."""
+    findings: tuple[dict[str, Any], ...] = ()
+    """What the generator's tool says of itself over all segments so far; the newest counts."""
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -36,7 +36,7 @@ FIELDS: Final = (
     "ttl_seconds",
 )
 """What `parse_job_spec` takes."""
-SEGMENT_GRACE_SECONDS: Final = 30.0
+SEGMENT_GRACE_SECONDS: Final = 60.0
 """Beyond load and timeout a segment may take so long: agreeing on the start, reports, sending the rows."""
 
 _DEFAULT_RESOURCES: Final = {
@@ -104,7 +104,8 @@ def parse_job_spec(values: Mapping[str, Any]) -> JobSpec:
 def share_of(spec: LoadSpec, index: int, generators: int) -> LoadSpec:
     """What one generator offers of a load, so that together they offer all of it.
 
-    Rates and, in a closed loop, requests at once are divided; connections are each generator's own.
+    Rates, users and, in a closed loop, requests at once are divided; connections and Locust's workers
+    are each generator's own.
 
     Raises:
         InputError: A generator would have nothing to offer.
@@ -115,8 +116,13 @@ def share_of(spec: LoadSpec, index: int, generators: int) -> LoadSpec:
     rate_rps = sum(rates) / len(rates) if rates else spec.rate_rps
     if not rates and not spec.concurrency:
         rate_rps = _share("generators", spec.rate_rps, index, generators, whole=whole)
+    users = _share("generators", spec.users, index, generators, whole=True)
     return msgspec.structs.replace(
-        spec, rate_rps=rate_rps, block_rates_rps=rates, concurrency=round(concurrency)
+        spec,
+        rate_rps=rate_rps,
+        block_rates_rps=rates,
+        concurrency=round(concurrency),
+        users=round(users),
     )
 
 
