@@ -217,8 +217,10 @@ def _used_up(arm: ArmEvidence, machine: Mapping[str, float], cores: int) -> list
     texts = []
     limit = machine.get("generator_process_limit", float(cores))
     peak = machine.get("generator_process_peak", 0.0)
-    if peak >= CORE_SHARE * limit:
-        texts.append(f"a generator process used {peak:.2f} of the {limit:g} cores it can use")
+    wanted = machine.get("generator_process_wanted", peak)
+    if max(peak, wanted) >= CORE_SHARE * limit:
+        used = f"a generator process used {peak:.2f} of the {_cores(limit)} it can use"
+        texts.append(used if peak >= CORE_SHARE * limit else f"{used} and wanted {wanted:.2f}")
     own_cores = machine.get("generator_cores", 0.0)
     busy = machine.get("node_busy_share", 0.0)
     if busy >= NODE_BUSY_SHARE and own_cores >= 0.5 * busy * cores:
@@ -229,6 +231,10 @@ def _used_up(arm: ArmEvidence, machine: Mapping[str, float], cores: int) -> list
     if arm.exhausted:
         texts.append(f"{arm.exhausted} requests found no free port or file")
     return texts
+
+
+def _cores(count: float) -> str:
+    return "one core" if count == 1 else f"{count:g} cores"
 
 
 def _sending(arm: ArmEvidence) -> str:
@@ -268,6 +274,7 @@ def _numbers(arm: ArmEvidence) -> dict[str, float]:
 def _evidence_of_machine(machine: Mapping[str, float]) -> dict[str, float]:
     names = (
         "generator_process_peak",
+        "generator_process_wanted",
         "generator_cores",
         "node_busy_share",
         "ports_share",

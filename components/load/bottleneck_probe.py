@@ -76,23 +76,21 @@ class BottleneckProbe:
         self._before = self._read_all()
         self._since_ns = time.time_ns()
 
-    def findings(self, table: pa.Table, generator_cores: float | None = None) -> dict[str, Any]:
+    def findings(self, table: pa.Table, core_shares: Mapping[str, float]) -> dict[str, Any]:
         """What was found, after the run.
 
         Args:
             table: All rows of the run.
-            generator_cores: Cores the busiest generator process used, where the generator itself
-                says so more exactly than the watch.
+            core_shares: What the generators themselves say of their cores, by the watch's names,
+                where they do so more exactly.
 
         Returns:
             For `RunMetadata.host`: `saturation`, numbers of the machine which `results.validity`
             looks at, and `bottleneck`, by arm.
         """
         numbers = self._watch.summary()
-        if generator_cores is not None:
-            numbers["generator_process_peak"] = max(
-                generator_cores, numbers.get("generator_process_peak", 0.0)
-            )
+        for name, share in core_shares.items():
+            numbers[name] = max(share, numbers.get(name, 0.0))
         if self._generator.tool == "locust":
             numbers["generator_process_limit"] = 1.0
         found = {}

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psutil
 
@@ -29,6 +29,14 @@ _CONNECT_TIMEOUT_SECONDS: Final = 1.0
 _MOST_SAMPLES: Final = 20_000
 """Nearly three hours; of a longer run the later part is kept."""
 _PROC: Final = Path("/proc")
+
+
+class CpuTime(NamedTuple):
+    """What a process had of the cores since it began."""
+
+    used_seconds: float
+    waited_seconds: float
+    """Its threads were ready to run and no core was free; 0 where the kernel does not tell."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,10 @@ class Sample:
     segments_resent: int | None
     bytes_of_link: Mapping[str, int]
     """Bytes sent and received, by network interface."""
-    generator_seconds: Mapping[int, float]
-    """CPU time by generator process."""
+    pressure_seconds: float | None
+    """Time in which some thread of the machine waited for a core (Linux pressure stall information)."""
+    generators: Mapping[int, CpuTime]
+    """By generator process."""
     descriptors_share: float
     """Open files of the generator process that is nearest to its limit."""
 
@@ -120,6 +130,8 @@ class SaturationWatch:
         | runnable_per_core, runnable_per_core_peak | threads that run or wait, per core |
         | generator_cores | cores all generator processes used together, on average |
         | generator_process_peak | cores the busiest of them used, in 9 of 10 half seconds at most |
+        | generator_process_wanted | the same with the time it was ready to run and got no core |
+        | cpu_pressure_share | time in which some thread of the machine waited for a core |
         | sockets_peak, ports_share | TCP sockets, and their share of the ephemeral ports |
         | descriptors_share | open files of a generator process, of its limit |
         | resent_share | TCP segments sent again |
@@ -164,7 +176,8 @@ def take_sample(processes: _GeneratorProcesses) -> Sample:
             name: link.bytes_sent + link.bytes_recv
             for name, link in psutil.net_io_counters(pernic=True).items()
         },
-        generator_seconds=processes.cpu_seconds(),
+        pressure_seconds=_pressure_seconds(),
+        generators=processes.cpu_times(),
         descriptors_share=processes.descriptors_share(),
     )
 
@@ -200,15 +213,15 @@ class _GeneratorProcesses:
                 found.append(process)
         return found
 
-    def cpu_seconds(self) -> dict[int, float]:
-        seconds = {}
+    def cpu_times(self) -> dict[int, CpuTime]:
+        found = {}
         for process in self.alive():
             try:
                 times = process.cpu_times()
             except psutil.Error:
                 continue
-            seconds[process.pid] = times.user + times.system
-        return seconds
+            found[process.pid] = CpuTime(times.user + times.system, waited_seconds(process.pid))
+        return found
 
     def descriptors_share(self) -> float:
         return max(map(self._descriptors_share, self.alive()), default=0.0)
@@ -261,6 +274,22 @@ def _direct_children(pid: int) -> list[int]:
     except OSError:
         pass
     return children
+
+
+def waited_seconds(pid: int) -> float:
+    """How long the threads of a process were ready to run and got no core; 0 where no one tells."""
+    waited_ns = 0
+    try:
+        for task in (_PROC / str(pid) / "task").iterdir():
+            waited_ns += int((task / "schedstat").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        pass
+    return waited_ns / 1e9
+
+
+def _pressure_seconds() -> float | None:
+    _, found, rest = _read("pressure/cpu").partition("total=")
+    return int(rest.split(maxsplit=1)[0]) / 1e6 if found else None
 
 
 def _runnable() -> int | None:
@@ -325,6 +354,9 @@ def _cpu_numbers(samples: Sequence[Sample]) -> dict[str, float]:
             ),
             default=numbers["node_busy_share"],
         )
+    if first.pressure_seconds is not None and last.pressure_seconds is not None:
+        waited = last.pressure_seconds - first.pressure_seconds
+        numbers["cpu_pressure_share"] = waited / max(last.at_seconds - first.at_seconds, SAMPLE_SECONDS)
     # the watch itself runs while it looks
     waiting = [max(0, sample.runnable - 1) for sample in samples if sample.runnable is not None]
     if waiting:
@@ -335,22 +367,29 @@ def _cpu_numbers(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def _generator_numbers(samples: Sequence[Sample]) -> dict[str, float]:
-    together, busiest = [], []
+    together, busiest, neediest = [], [], []
     for one, two in _pairs(samples):
         seconds = two.at_seconds - one.at_seconds
-        cores = [
-            (cpu - one.generator_seconds[pid]) / seconds
-            for pid, cpu in two.generator_seconds.items()
-            if pid in one.generator_seconds
+        spent = [
+            (later.used_seconds - earlier.used_seconds, later.waited_seconds - earlier.waited_seconds)
+            for pid, later in two.generators.items()
+            if (earlier := one.generators.get(pid))
         ]
-        if cores:
-            together.append(sum(cores))
-            busiest.append(max(cores))
+        if spent:
+            together.append(sum(used for used, _ in spent) / seconds)
+            busiest.append(max(used for used, _ in spent) / seconds)
+            neediest.append(max(used + waited for used, waited in spent) / seconds)
     numbers = {"descriptors_share": max((sample.descriptors_share for sample in samples), default=0.0)}
     if busiest:
         numbers["generator_cores"] = statistics.fmean(together)
-        numbers["generator_process_peak"] = sorted(busiest)[int(0.9 * (len(busiest) - 1))]
+        numbers["generator_process_peak"] = _nine_of_ten(busiest)
+        numbers["generator_process_wanted"] = _nine_of_ten(neediest)
     return numbers
+
+
+def _nine_of_ten(values: Sequence[float]) -> float:
+    """What nine of ten values do not exceed: one half second alone makes no peak."""
+    return sorted(values)[int(0.9 * (len(values) - 1))]
 
 
 def _socket_numbers(samples: Sequence[Sample]) -> dict[str, float]:

@@ -44,6 +44,8 @@ class WorkerAccount(msgspec.Struct, frozen=True, kw_only=True):
     load_seconds: float = 0.0
     cpu_seconds: float = 0.0
     """Processor time of the worker from start to end of the load; Locust uses one core at most."""
+    waited_seconds: float = 0.0
+    """Time of the load in which the worker was ready to run and got no core."""
     cpu_warnings: int = 0
     """Locust's own warnings of more than 90 % of a core."""
     highest_cpu_percent: float = 0.0
@@ -54,6 +56,12 @@ class WorkerAccount(msgspec.Struct, frozen=True, kw_only=True):
     def cpu_share(self) -> float:
         """Share of one core used over the load."""
         return self.cpu_seconds / self.load_seconds if self.load_seconds > 0 else 0.0
+
+    @property
+    def wanted_share(self) -> float:
+        """Share of one core used or waited for; at 1 the worker never had nothing to do."""
+        waited = self.waited_seconds / self.load_seconds if self.load_seconds > 0 else 0.0
+        return self.cpu_share + waited
 
 
 def write_account(folder: Path, account: WorkerAccount) -> None:
@@ -111,16 +119,25 @@ def _late(accounts: Sequence[WorkerAccount]) -> Iterator[Check]:
 
 def _cpu(accounts: Sequence[WorkerAccount]) -> Iterator[Check]:
     warnings = sum(one.cpu_warnings for one in accounts)
-    share = highest_cpu_share(accounts)
-    if not warnings and share < CPU_SHARE_TOLD:
+    if not accounts:
+        return
+    neediest = max(accounts, key=lambda one: one.wanted_share)
+    if not warnings and neediest.wanted_share < CPU_SHARE_TOLD:
         return
     sampled = max(one.highest_cpu_percent for one in accounts)
+    waited_share = neediest.wanted_share - neediest.cpu_share
     yield _check(
         "locust-cpu",
-        f"A Locust process used {share:.0%} of the one core it can use, at its peak {sampled:.0f} %, and "
-        f"warned {warnings} times of more than 90 %: latencies may be its own. Give it more workers",
+        f"A Locust process used {neediest.cpu_share:.0%} of the one core it can use and waited "
+        f"{waited_share:.0%} of the time for it, and Locust warned {warnings} times of more than 90 % (peak "
+        f"{sampled:.0f} %): latencies may be its own. Give it more workers, or quieter cores",
         "WARNING",
-        {"cpu_share": share, "warnings": warnings, "highest_cpu_percent": sampled},
+        {
+            "cpu_share": neediest.cpu_share,
+            "waited_share": waited_share,
+            "warnings": warnings,
+            "highest_cpu_percent": sampled,
+        },
     )
 
 
@@ -153,9 +170,14 @@ def _setup(accounts: Sequence[WorkerAccount]) -> Iterator[Check]:
         )
 
 
-def highest_cpu_share(accounts: Sequence[WorkerAccount]) -> float:
-    """The largest share of one core that a worker used."""
-    return max((one.cpu_share for one in accounts), default=0.0)
+def core_shares(accounts: Sequence[WorkerAccount]) -> dict[str, float]:
+    """What the neediest worker used of its core, and what it would have used, as the watch names it."""
+    if not accounts:
+        return {}
+    return {
+        "generator_process_peak": max(one.cpu_share for one in accounts),
+        "generator_process_wanted": max(one.wanted_share for one in accounts),
+    }
 
 
 def _check(code: str, detail: str, consequence: Consequence, numbers: dict[str, float]) -> Check:

@@ -21,6 +21,7 @@ from model_load_test.components.load.locust.pace import Pace, Recorder, paced
 from model_load_test.components.load.locust.plan import Plan
 from model_load_test.components.load.locust.rows import RowWriter
 from model_load_test.components.load.locust.timetable import ClosedTurns, OpenTurns, Turns, constant_arrivals
+from model_load_test.components.load.saturation import waited_seconds
 
 BEGIN: Final = "model_load_test_begin"
 """The master's message that the load starts, with the instant."""
@@ -118,7 +119,7 @@ class Sender:
         """
         import gevent
 
-        plan, folder = self.plan, Path(self.plan.report)
+        plan, folder, pid = self.plan, Path(self.plan.report), os.getpid()
         turns = turns_of(plan, worker)
         writer = RowWriter(folder, worker)
         recorder = self._recorder
@@ -127,12 +128,13 @@ class Sender:
         gc.freeze()
         start_ns = begin()
         flushing = gevent.spawn(_flush_for_ever, writer)
-        cpu_before, begun = time.process_time(), time.monotonic()
+        cpu_before, waited_before, begun = time.process_time(), waited_seconds(pid), time.monotonic()
         if not self.stop.is_set():
             self.pace.begin(start_ns, turns)
         users_done = gevent.spawn(runner.user_greenlets.join)
         gevent.wait([users_done, self.stop], timeout=self.patience_seconds, count=1)
         load_seconds, cpu_seconds = time.monotonic() - begun, time.process_time() - cpu_before
+        waited = waited_seconds(pid) - waited_before
         due = self.pace.due_by_now()
         flushing.kill()
         runner.user_greenlets.kill(timeout=1)
@@ -152,6 +154,7 @@ class Sender:
                 exceptions=dict(recorder.exceptions),
                 load_seconds=load_seconds,
                 cpu_seconds=cpu_seconds,
+                waited_seconds=waited,
                 cpu_warnings=recorder.cpu_warnings,
                 highest_cpu_percent=recorder.highest_cpu_percent,
                 version=_version(),
