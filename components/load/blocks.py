@@ -63,7 +63,8 @@ def assign_block(rows_of_arm: Mapping[Arm, pa.Table], segment: Segment) -> pa.Ta
 def first_sends_ns(rows: pa.Table) -> dict[int, int]:
     """When each worker sent its first request, by worker."""
     firsts = rows.group_by("worker").aggregate([("sent_at_ns", "min")])
-    return dict(zip(firsts["worker"].to_pylist(), firsts["sent_at_ns_min"].to_pylist(), strict=True))
+    workers, sent_at_ns = firsts["worker"].to_numpy(), firsts["sent_at_ns_min"].to_numpy()
+    return {int(worker): int(first_ns) for worker, first_ns in zip(workers, sent_at_ns, strict=True)}
 
 
 def _with_arm_and_block(rows: pa.Table, arm: Arm, blocks: npt.NDArray[np.int32]) -> pa.Table:

@@ -189,7 +189,7 @@ def _run(
         job.cluster.create(_owned(job.cluster, manifest))
         where = f"{job.spec.generators} generators in {job.cluster.namespace}"
         progress(ProgressUpdate(f"created Job {name} of {where}"))
-        watches = [
+        watches: list[GeneratorWatch | ServerWatch] = [
             GeneratorWatch(job.cluster, name, generator_selector(job.identity), agreement),
             *server_watches,
         ]
@@ -301,6 +301,10 @@ def _findings_on_clocks(agreement: Agreement) -> list[Check]:
     return [Check("clocks-uncertain", detail, "WARNING", {"uncertainty_ms": worst_ms})]
 
 
+def _do_nothing() -> None:
+    pass
+
+
 @dataclass
 class JobRunner:
     """Runs segments on all generators and keeps what they yielded."""
@@ -313,7 +317,7 @@ class JobRunner:
     cut_off: int = 0
     skews_ns: list[int] = field(default_factory=list)
     newest: dict[int, Loaded] = field(default_factory=dict)
-    tick: Callable[[], None] = lambda: None
+    tick: Callable[[], None] = field(default_factory=lambda: _do_nothing)
     _allowance_seconds: float = 0.1
     """How much longer generators load than one alone would, for they do not start at the same instant."""
     _tables: list[pa.Table] = field(default_factory=list)

@@ -118,7 +118,7 @@ def job_manifest(
 
 
 def _container(spec: JobSpec, image: str, coordinator: str, token: str) -> dict[str, Any]:
-    mounts = [{"name": "scratch", "mountPath": _SCRATCH}]
+    mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": _SCRATCH}]
     mounts += [
         {"name": f"secret-{index}", "mountPath": folder, "readOnly": True}
         for index, folder in enumerate(spec.secrets or {})

@@ -18,6 +18,7 @@ from model_load_test.components.cluster.waiting import Patience, PodWatch
 from model_load_test.components.errors import InputError
 from model_load_test.components.load.job.agreement import Agreement, Spoiled
 from model_load_test.components.load.job.manifest import Servers
+from model_load_test.components.load.schedule import Arm
 from model_load_test.components.protocols.endpoint import Endpoint
 from model_load_test.components.results.checks import Check
 
@@ -147,7 +148,7 @@ def watching(watches: Sequence[GeneratorWatch | ServerWatch], agreement: Agreeme
 
 
 def servers_behind(
-    cluster: Cluster, endpoints: Mapping[str, Endpoint], avoid: Sequence[Mapping[str, str]]
+    cluster: Cluster, endpoints: Mapping[Arm, Endpoint], avoid: Sequence[Mapping[str, str]]
 ) -> tuple[list[Servers], list[Check]]:
     """The pods behind the endpoints: those that a Service selects, and those the user named.
 
