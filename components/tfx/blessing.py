@@ -29,7 +29,9 @@ def has_model(metadata: Mapping[str, Any]) -> bool:
     return _is_one(metadata.get("has_model"))
 
 
-def write_blessing(folder: Path, blessed: bool, reason: str, model_from: Path | None = None) -> dict[str, Any]:
+def write_blessing(
+    folder: Path, blessed: bool, reason: str, model_from: Path | None = None
+) -> dict[str, Any]:
     """Writes what InfraValidator writes, and returns the metadata that Pusher reads.
 
     Args:

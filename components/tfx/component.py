@@ -8,7 +8,7 @@ Only here is TFX imported, and only where a pipeline is written.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -46,19 +46,19 @@ def _container(task: str, image: str = "") -> executor_specs.TemplatedExecutorCo
 class ModelLoadTestSpec(types.ComponentSpec):
     """Inputs, outputs and parameters of `ModelLoadTest`."""
 
-    PARAMETERS = {
+    PARAMETERS: ClassVar = {
         **{name: component_spec.ExecutionParameter(type=str) for name in Settings.__dataclass_fields__},
         BREAK_ON_FAILURE: component_spec.ExecutionParameter(type=int),
         "run_id": component_spec.ExecutionParameter(type=str),
     }
-    INPUTS = {
+    INPUTS: ClassVar = {
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
         "infra_blessing": component_spec.ChannelParameter(
             type=standard_artifacts.InfraBlessing, optional=True
         ),
     }
-    OUTPUTS = {
+    OUTPUTS: ClassVar = {
         "blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing),
         "metrics": component_spec.ChannelParameter(type=simple_artifacts.Metrics),
         "report": component_spec.ChannelParameter(type=simple_artifacts.File),
@@ -148,15 +148,15 @@ class ModelLoadTest(base_component.BaseComponent):
 class InfraValidatorV2Spec(types.ComponentSpec):
     """Inputs, outputs and parameters of `InfraValidatorV2`."""
 
-    PARAMETERS = {
+    PARAMETERS: ClassVar = {
         name: component_spec.ExecutionParameter(type=str)
         for name in ("serving_spec", "request_spec", "validation_spec", "run_id")
     }
-    INPUTS = {
+    INPUTS: ClassVar = {
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
     }
-    OUTPUTS = {"blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing)}
+    OUTPUTS: ClassVar = {"blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing)}
 
 
 class InfraValidatorV2(base_component.BaseComponent):

@@ -65,7 +65,11 @@ def run_gate(settings: Settings, servers: Servers, examples: Path | None, folder
         InputError: Something cannot be used; the error names the field, the value and the remedy.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    results, history, report_json = folder / "results.parquet", folder / "history.json", folder / "report.json"
+    results, history, report_json = (
+        folder / "results.parquet",
+        folder / "history.json",
+        folder / "report.json",
+    )
     demands = demands_of(settings)
     with tempfile.TemporaryDirectory(prefix="load-test-") as work_path:
         metadata = _measure(settings, servers, demands, examples, Path(work_path), results)
@@ -124,7 +128,9 @@ def _measure(
         signature_name=signature_name,
         payload_path=work_path / "payload",
         mode=settings.load_spec.get("mode", "auto"),
-        spec_values={name: value for name, value in settings.load_spec.items() if name not in _NOT_OF_THE_SPEC},
+        spec_values={
+            name: value for name, value in settings.load_spec.items() if name not in _NOT_OF_THE_SPEC
+        },
         work_path=work_path,
         connection=settings.load_spec.get("connection"),
         limits=settings.load_spec.get("limits"),

@@ -81,7 +81,9 @@ def make_settings(
         refuse_unknown("serving_spec", serving_spec, _LIVE_KEYS if live else _EMBEDDED_KEYS)
     model_name = serving_spec.get("model_name", serving_spec.get("modelName", ""))
     if not model_name:
-        raise InputError("serving_spec", dict(serving_spec), "name the model as the server knows it: model_name")
+        raise InputError(
+            "serving_spec", dict(serving_spec), "name the model as the server knows it: model_name"
+        )
     if live and against.get("model"):
         raise InputError(
             "baseline",
@@ -98,7 +100,9 @@ def make_settings(
         model_version=model_version,
         serving_spec={} if live else dict(serving_spec),
         server={
-            name: serving_spec[name] for name in serving_spec if live and name not in ("endpoint", "model_name")
+            name: serving_spec[name]
+            for name in serving_spec
+            if live and name not in ("endpoint", "model_name")
         },
         payload={name: load_spec[name] for name in load_spec if name in _PAYLOAD_KEYS},
         load_spec={name: value for name, value in load_spec.items() if name not in _PAYLOAD_KEYS},
@@ -112,7 +116,8 @@ def make_settings(
 def settings_to_parameters(settings: Settings) -> dict[str, Text]:
     """The settings as parameters of a pipeline's task: texts, the compound ones as JSON."""
     return {
-        name: as_json(name, value) if name in _JSON_FIELDS else value for name, value in vars(settings).items()
+        name: as_json(name, value) if name in _JSON_FIELDS else value
+        for name, value in vars(settings).items()
     }
 
 
@@ -146,7 +151,9 @@ def _baseline(baseline: str | Mapping[str, Any]) -> Mapping[str, Any]:
     if "://" in baseline:
         return {"store": baseline}
     raise InputError(
-        "baseline", baseline, "give an endpoint such as grpc://HOST:8500, or a store such as mlmd+grpc://HOST:8080"
+        "baseline",
+        baseline,
+        "give an endpoint such as grpc://HOST:8500, or a store such as mlmd+grpc://HOST:8080",
     )
 
 
@@ -175,10 +182,14 @@ def check_endpoints(candidate: Text, baseline: Text, protocol: str = "") -> None
         if endpoint and wanted and endpoint.protocol != wanted:
             example = "grpc://HOST:8500" if wanted == "grpc" else "http://HOST:8501"
             raise InputError(
-                name, str(endpoint), f"use the protocol {wanted} for candidate and baseline, such as {example}"
+                name,
+                str(endpoint),
+                f"use the protocol {wanted} for candidate and baseline, such as {example}",
             )
     if known and known == ends["baseline_endpoint"]:
-        raise InputError("baseline_endpoint", str(known), "this is the candidate's endpoint; name the other server")
+        raise InputError(
+            "baseline_endpoint", str(known), "this is the candidate's endpoint; name the other server"
+        )
 
 
 def _endpoint(value: Text, name: str) -> Endpoint | None:
@@ -223,4 +234,6 @@ def as_json(name: str, value: object) -> str:
     try:
         return json.dumps(value, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(name, value, f"use only texts, finite numbers, lists and mappings ({error})") from None
+        raise InputError(
+            name, value, f"use only texts, finite numbers, lists and mappings ({error})"
+        ) from None

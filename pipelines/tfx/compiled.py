@@ -15,7 +15,7 @@ from model_load_test.components.errors import InputError
 
 SCHEMA_VERSION: Final = "2.1.0"
 LEAST_KFP: Final = (2, 13)
-_COMPILE_SO: Final = "compile with KubeflowV2DagRunnerConfig(use_pipeline_spec_2_1=True) and an output_filename that ends in .yaml"
+_COMPILE_SO: Final = "compile with use_pipeline_spec_2_1=True and an output_filename that ends in .yaml"
 
 
 @dataclass(frozen=True)

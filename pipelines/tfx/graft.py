@@ -87,7 +87,10 @@ def insert_gate(
     component = _merge(spec, platform, sub, f"{name}-")
     gate_inputs = {key: _constant(value) for key, value in given.items()}
     upstream = [after]
-    if _MODEL_PARAMETER in _parameters_of(sub) and not {_MODEL_PARAMETER, "candidate_endpoint"} & given.keys():
+    if (
+        _MODEL_PARAMETER in _parameters_of(sub)
+        and not {_MODEL_PARAMETER, "candidate_endpoint"} & given.keys()
+    ):
         finder = f"{name}-{_MODEL_TASK}"
         tasks[finder] = _finder_task(spec, tasks, after, model_output, finder)
         gate_inputs[_MODEL_PARAMETER] = _parameter_from(finder, "uri")

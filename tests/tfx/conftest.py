@@ -11,7 +11,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +32,15 @@ def sibling(name: str) -> ModuleType:
         sys.modules[module_name] = module
         spec.loader.exec_module(module)
     return sys.modules[module_name]
+
+
+@pytest.fixture(scope="session")
+def made() -> ModuleType:
+    """TFX pipelines, where there is TFX."""
+    pytest.importorskip(
+        "tfx", reason="TFX is not installed here; `make test-tfx` makes an environment with it"
+    )
+    return sibling("made_pipelines")
 
 
 @pytest.fixture(scope="session")
@@ -81,10 +90,8 @@ def bucket() -> Iterator[str]:
     yield f"minio://{name}"
     shutil.rmtree(place)
     if made_root:
-        try:
+        with suppress(OSError):  # another test session has its bucket there
             place.parent.rmdir()
-        except OSError:
-            pass  # another test session has its bucket there
 
 
 @pytest.fixture
@@ -96,3 +103,14 @@ def backend(bucket: str, image_programs: Path, repository: Path, tmp_path: Path)
     )
     tfx = module.Image(Path(sys.executable).parent)
     return module.Backend(tmp_path, f"{bucket}/root", {"ghcr.io/model-load-test/": ours, "": tfx})
+
+
+@pytest.fixture
+def model(backend: Any, tmp_path: Path) -> str:
+    """A Model artifact as Trainer leaves it, in the object store."""
+    folder = tmp_path / "model"
+    (folder / "Format-Serving" / "variables").mkdir(parents=True)
+    (folder / "Format-Serving" / "saved_model.pb").write_text("the model")
+    uri = f"{backend.root}/model"
+    backend.put(uri, folder)
+    return uri

@@ -87,7 +87,9 @@ class Backend:
         tasks, done = component["dag"]["tasks"], dict[str, TaskRun]()
         while len(done) < len(tasks):
             ready = [name for name in tasks if name not in done and upstream(tasks[name]) <= set(done)]
-            assert ready, f"the tasks {sorted(set(tasks) - set(done))} wait for each other or for none of this DAG"
+            assert ready, (
+                f"the tasks {sorted(set(tasks) - set(done))} wait for each other or for none of this DAG"
+            )
             for name in ready:
                 assert "condition" not in tasks[name].get("triggerPolicy", {}), "conditions are not done here"
                 always = "strategy" in tasks[name].get("triggerPolicy", {})
@@ -179,12 +181,14 @@ class Backend:
             "inputs": {
                 "parameterValues": {**defaults(component), **parameters},
                 "artifacts": {
-                    name: {"artifacts": [{**artifact, "type": UNTYPED}]} for name, artifact in artifacts.items()
+                    name: {"artifacts": [{**artifact, "type": UNTYPED}]}
+                    for name, artifact in artifacts.items()
                 },
             },
             "outputs": {
                 "parameters": {
-                    name: {"outputFile": str(pod / "outputs" / name)} for name in declared.get("parameters", {})
+                    name: {"outputFile": str(pod / "outputs" / name)}
+                    for name in declared.get("parameters", {})
                 },
                 "artifacts": {name: {"artifacts": [artifact]} for name, artifact in outputs.items()},
                 "outputFile": str(pod / "kfp_outputs" / "output_metadata.json"),
@@ -196,7 +200,8 @@ class Backend:
         for artifact in outputs.values():
             mounted(artifact["uri"]).parent.mkdir(parents=True, exist_ok=True)
         command = [
-            filled(word, executor_input) for word in (*container.get("command", ()), *container.get("args", ()))
+            filled(word, executor_input)
+            for word in (*container.get("command", ()), *container.get("args", ()))
         ]
         image = next(image for start, image in self.images.items() if container["image"].startswith(start))
         ended = subprocess.run(
@@ -306,14 +311,16 @@ def defaults(component: Mapping[str, Any]) -> dict[str, Any]:
 def filled(word: str, executor_input: Mapping[str, Any]) -> str:
     """launcher_v2.go, getPlaceholders."""
     word = word.replace("{{$}}", json.dumps(executor_input))
+    known: dict[str, str] = {}
     for name, value in executor_input["inputs"]["parameterValues"].items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        word = word.replace("{{$.inputs.parameters['%s']}}" % name, text)
+        known[f"inputs.parameters['{name}']"] = value if isinstance(value, str) else json.dumps(value)
     for name, one in executor_input["outputs"]["parameters"].items():
-        word = word.replace("{{$.outputs.parameters['%s'].output_file}}" % name, one["outputFile"])
+        known[f"outputs.parameters['{name}'].output_file"] = one["outputFile"]
     for side in ("inputs", "outputs"):
         for name, listed in executor_input[side]["artifacts"].items():
             uri = listed["artifacts"][0]["uri"]
-            word = word.replace("{{$.%s.artifacts['%s'].uri}}" % (side, name), uri)
-            word = word.replace("{{$.%s.artifacts['%s'].path}}" % (side, name), str(mounted(uri)))
+            known[f"{side}.artifacts['{name}'].uri"] = uri
+            known[f"{side}.artifacts['{name}'].path"] = str(mounted(uri))
+    for place, text in known.items():
+        word = word.replace("{{$." + place + "}}", text)
     return word

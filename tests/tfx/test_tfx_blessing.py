@@ -25,9 +25,7 @@ def blessed_by(folder: Path, validated: dict[str, Any] | None = None, **paramete
     """The metadata of the blessing that the task of a graft writes."""
     inputs = {}
     if validated is not None:
-        inputs["infra_blessing"] = {
-            "artifacts": [{"uri": str(folder / "validated"), "metadata": validated}]
-        }
+        inputs["infra_blessing"] = {"artifacts": [{"uri": str(folder / "validated"), "metadata": validated}]}
     executor_input = {
         "inputs": {"parameterValues": parameters, "artifacts": inputs},
         "outputs": {

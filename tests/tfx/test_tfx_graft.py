@@ -18,7 +18,10 @@ from model_load_test.pipelines.tfx.graft import title_of
 
 kfp = pytest.importorskip("kfp")
 if tuple(int(part) for part in kfp.__version__.split(".")[:2]) < LEAST_KFP:
-    pytest.skip(f"kfp {kfp.__version__} compiles no gate; the graft is tried with one compiled elsewhere", allow_module_level=True)
+    pytest.skip(
+        f"kfp {kfp.__version__} compiles no gate; the graft is tried with one compiled elsewhere",
+        allow_module_level=True,
+    )
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ENDPOINTS = {"candidate_endpoint": "grpc://taxi-candidate:8500", "baseline_endpoint": "grpc://taxi:8500"}
@@ -132,9 +135,7 @@ def test_infra_validators_blessing_goes_into_the_gates(
 
 
 def test_the_policies_reach_the_blessing(taxi: dict[str, Any], load_test_gate: CompiledPipeline) -> None:
-    grafted = insert_gate(
-        taxi, gate=load_test_gate, model_name="taxi", on_no_baseline="fail", **ENDPOINTS
-    )
+    grafted = insert_gate(taxi, gate=load_test_gate, model_name="taxi", on_no_baseline="fail", **ENDPOINTS)
     parameters = tasks(grafted)["load-test-gate-bless"]["inputs"]["parameters"]
     assert parameters["on_no_baseline"] == {"runtimeValue": {"constant": "fail"}}
     assert parameters["verdict"]["taskOutputParameter"]["producerTask"] == "load-test-gate"
@@ -179,7 +180,10 @@ def test_a_spec_of_schema_2_0_is_refused_too(taxi: dict[str, Any]) -> None:
         ({"after": "Traner"}, r"after: 'Traner': no such task in the pipeline; did you mean 'Trainer'"),
         ({"before": "Deployer"}, r"before: 'Deployer': no such task.*CsvExampleGen, Pusher, Trainer"),
         ({"after": "Pusher", "before": "Trainer"}, "before: 'Trainer': it runs before 'Pusher'"),
-        ({"before": "Trainer", "after": "CsvExampleGen"}, "the task takes no infra_blessing; name TFX's Pusher"),
+        (
+            {"before": "Trainer", "after": "CsvExampleGen"},
+            "the task takes no infra_blessing; name TFX's Pusher",
+        ),
         ({"baseline_endpoint": "http://taxi:8501"}, "baseline_endpoint: .*use the protocol grpc"),
         ({"candidate_endpoint": "taxi:8500"}, "candidate_endpoint: 'taxi:8500': the scheme is missing"),
         ({"candidate_endpoint": "grpc://taxi:8500"}, "this is the candidate's endpoint"),
@@ -196,9 +200,7 @@ def test_what_cannot_work_is_refused_when_it_is_compiled(
         insert_gate(taxi, **{"gate": load_test_gate, "model_name": "taxi", **ENDPOINTS, **changes})
 
 
-def test_a_parameter_that_is_missing_is_named(
-    taxi: dict[str, Any], load_test_gate: CompiledPipeline
-) -> None:
+def test_a_parameter_that_is_missing_is_named(taxi: dict[str, Any], load_test_gate: CompiledPipeline) -> None:
     with pytest.raises(InputError, match="model_name: None: the gate needs model_name"):
         insert_gate(taxi, gate=load_test_gate, **ENDPOINTS)
 
@@ -208,11 +210,15 @@ def test_a_blessing_of_another_type_is_refused(
 ) -> None:
     other = {"instanceSchema": "title: tfx.ModelBlessing\ntype: object\n"}
     wired = copy.deepcopy(validated)
-    wired["components"]["InfraValidatorV2"]["outputDefinitions"]["artifacts"]["blessing"]["artifactType"] = other
+    wired["components"]["InfraValidatorV2"]["outputDefinitions"]["artifacts"]["blessing"]["artifactType"] = (
+        other
+    )
     with pytest.raises(InputError, match=r"Pusher\.infra_blessing: 'tfx\.ModelBlessing of InfraValidatorV2'"):
         insert_gate(wired, gate=load_test_gate, model_name="taxi", **ENDPOINTS)
     declared = copy.deepcopy(validated)
-    declared["components"]["Pusher"]["inputDefinitions"]["artifacts"]["infra_blessing"]["artifactType"] = other
+    declared["components"]["Pusher"]["inputDefinitions"]["artifacts"]["infra_blessing"]["artifactType"] = (
+        other
+    )
     with pytest.raises(InputError, match=r"Pusher\.infra_blessing: 'tfx\.ModelBlessing': the input must be"):
         insert_gate(declared, gate=load_test_gate, model_name="taxi", **ENDPOINTS)
 

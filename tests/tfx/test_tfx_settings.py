@@ -54,7 +54,11 @@ def test_what_is_set_survives_the_way_through_the_pipeline() -> None:
 def test_a_serving_spec_of_tfx_is_kept_whole() -> None:
     spec = {"tensorflow_serving": {"tags": ["2.16.1"]}, "model_name": "taxi", "kubernetes": {}}
     made = settings(serving_spec=spec, baseline={"model": "s3://b/production"})
-    assert (made.serving_spec, made.candidate_endpoint, made.baseline_model) == (spec, "", "s3://b/production")
+    assert (made.serving_spec, made.candidate_endpoint, made.baseline_model) == (
+        spec,
+        "",
+        "s3://b/production",
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,5 +90,5 @@ def test_settings_that_only_the_run_knows_are_checked_in_the_pod() -> None:
     parameters = settings_to_parameters(settings(baseline="grpc://taxi:8500"))
     with pytest.raises(InputError, match="use the protocol grpc"):
         settings_of_parameters({**parameters, "baseline_endpoint": "http://taxi:8501"})
-    with pytest.raises(InputError, match="load_spec: .*give JSON"):
+    with pytest.raises(InputError, match=r"load_spec: .*give JSON"):
         settings_of_parameters({**parameters, "load_spec": "{"})

@@ -32,7 +32,7 @@ def run_fn(fn_args: Any) -> None:
     model = tf.Module()
     model.weights, model.bias = weights, bias
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])  # type: ignore[untyped-decorator]  # TensorFlow has no types
     def serve(examples: Any) -> dict[str, Any]:
         parsed = tf.io.parse_example(examples, _specs(tf, FEATURES))
         rows = tf.stack([parsed[name] for name in FEATURES], axis=1)
