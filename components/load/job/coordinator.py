@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -78,6 +78,7 @@ REMOVED_WITHIN_SECONDS: Final = 60.0
 DISMISSED_WITHIN_SECONDS: Final = 3.0
 SKEW_MS: Final = 50.0
 _ALLOWED_SPREADS: Final = 2.0
+_LEAST_ALLOWANCE_SECONDS: Final = 0.1
 _MOST_ALLOWANCE_SECONDS: Final = 2.0
 CLOCK_UNCERTAINTY_MS: Final = 25.0
 
@@ -301,26 +302,24 @@ def _findings_on_clocks(agreement: Agreement) -> list[Check]:
     return [Check("clocks-uncertain", detail, "WARNING", {"uncertainty_ms": worst_ms})]
 
 
-def _do_nothing() -> None:
-    pass
-
-
-@dataclass
 class JobRunner:
     """Runs segments on all generators and keeps what they yielded."""
 
-    agreement: Agreement
-    spec: LoadSpec
-    interruption: Interruption
-    checks: list[Check]
-    commands: dict[str, None] = field(default_factory=dict)
-    cut_off: int = 0
-    skews_ns: list[int] = field(default_factory=list)
-    newest: dict[int, Loaded] = field(default_factory=dict)
-    tick: Callable[[], None] = field(default_factory=lambda: _do_nothing)
-    _allowance_seconds: float = 0.1
-    """How much longer generators load than one alone would, for they do not start at the same instant."""
-    _tables: list[pa.Table] = field(default_factory=list)
+    def __init__(
+        self, agreement: Agreement, spec: LoadSpec, interruption: Interruption, checks: list[Check]
+    ) -> None:
+        self.agreement = agreement
+        self.checks = checks
+        self.commands: dict[str, None] = {}
+        self.cut_off = 0
+        self.skews_ns: list[int] = []
+        self.newest: dict[int, Loaded] = {}
+        self.tick: Callable[[], None] = lambda: None
+        self._spec = spec
+        self._interruption = interruption
+        self._tables: list[pa.Table] = []
+        # Generators load longer than one alone would, for they do not start at the same instant.
+        self._allowance_seconds = _LEAST_ALLOWANCE_SECONDS
 
     @property
     def healthy(self) -> bool:
@@ -335,7 +334,7 @@ class JobRunner:
         """Has all generators run one segment and keeps their rows."""
         # The block opens when the last one sends, and the first must still be sending when it closes.
         ordered = replace(segment, lead_seconds=segment.lead_seconds + self._allowance_seconds)
-        seconds = ordered.load_seconds + self.spec.timeout_seconds + SEGMENT_GRACE_SECONDS
+        seconds = ordered.load_seconds + self._spec.timeout_seconds + SEGMENT_GRACE_SECONDS
         loaded = self.agreement.run(ordered, seconds, self._interrupted)
         rows_of_arm = merged_rows(loaded, self.agreement.greetings)
         self._tables.append(assign_block(rows_of_arm, segment))
@@ -350,8 +349,8 @@ class JobRunner:
                 self._find(_of_generator(index, check))
         for spoiled in self.agreement.spoiled:
             self._find(Check(spoiled.code, spoiled.detail, "INVALID"))
-        if self.interruption.is_set():
-            detail = f"The load was stopped: {self.interruption.reason}."
+        if self._interruption.is_set():
+            detail = f"The load was stopped: {self._interruption.reason}."
             self._find(Check("load-stopped", detail, "INVALID"))
 
     def _note_spread(self, seconds: float) -> None:
@@ -364,7 +363,7 @@ class JobRunner:
 
     def _interrupted(self) -> bool:
         self.tick()
-        return self.interruption.is_set()
+        return self._interruption.is_set()
 
     def _find(self, check: Check) -> None:
         if check not in self.checks:
