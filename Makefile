@@ -14,7 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint compile describe tools fuzz format clean environment
+.PHONY: help demo test lint compile describe docs tools fuzz format clean environment
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ compile: environment  ## build/compile/kubeflow.yaml and vertex.yaml
 
 describe: environment  ## the READMEs of rooms and pipelines, from their interfaces
 	python -m model_load_test.pipelines.describing
+
+docs: environment build/source  ## the documentation site, strictly, into build/site
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 tools: environment  ## ghz and vegeta into .tools/bin
 	@python images/load_test/install_generators.py --into .tools/bin
