@@ -217,8 +217,8 @@ def test_generators_share_the_rate_and_their_rows_become_one_table(
         rows = table.filter((pc.field("arm") == arm) & (pc.field("block") >= 0))
         blocks, counts = np.unique(rows["block"].to_numpy(), return_counts=True)
         assert list(blocks) == [0, 1, 2]
-        assert all(abs(count - RATE_RPS * 0.5) <= 12 for count in counts), counts
-    assert not measured.metadata.checks
+        assert all(abs(count - RATE_RPS * 0.5) <= 20 for count in counts), counts
+    assert {check["consequence"] for check in measured.metadata.checks} <= {"INFO"}, measured.metadata.checks
     assert measured.metadata.host["generators"] == 3
     assert measured.metadata.host["start_skew_ms"] >= 0
     print("host", measured.metadata.host)
