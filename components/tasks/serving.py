@@ -128,7 +128,7 @@ def _deployment(task: ExecutorTask) -> Deployment:
     models = {arm: uri for arm in ARMS if (uri := _model(task, arm)) is not None}
     storage = parse_storage(task.get("storage", {}), next(iter(models.values()), None))
     return Deployment(
-        identity=RunIdentity(task.get("run_id", ""), task.get("deployment", "") or task.get("task_id", "")),
+        identity=RunIdentity(_run_id(task), _deployment_name(task)),
         spec=spec,
         models=models,
         loader_image=load_test_image(),
