@@ -285,8 +285,10 @@ def _evidence_of_machine(machine: Mapping[str, float]) -> dict[str, float]:
 
 def bottlenecks_of(host: Mapping[str, Any]) -> dict[str, Bottleneck]:
     """The bottleneck of each arm, as `RunMetadata.host` holds them; none where a run looked for none."""
-    found: Any = host.get("bottleneck") or {}
-    return {arm: msgspec.convert(values, Bottleneck) for arm, values in found.items()}
+    try:
+        return msgspec.convert(host.get("bottleneck") or {}, dict[str, Bottleneck])
+    except msgspec.ValidationError:  # a file of another version: what it says is lost, not the run
+        return {}
 
 
 def bottleneck_line(found: Mapping[str, Bottleneck]) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from markupsafe import Markup
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.load.bottleneck import bottleneck_line
 from model_load_test.components.report.arms import error_share, latency_seconds
 from model_load_test.components.report.figures import (
     distribution_figure,
@@ -90,6 +91,7 @@ def render_page(report: RunReport) -> str:
         arms=list(report.arms),
         request_rows=_request_rows(report),
         latency_rows=_latency_rows(report),
+        bottleneck=bottleneck_line(report.bottlenecks),
         failures=_failures(report),
         checks=sorted(report.verdict.checks, key=lambda check: _CONSEQUENCE_ORDER[check.consequence]),
         fingerprint_arms=list(report.fingerprints),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 
+from model_load_test.components.load.bottleneck import bottleneck_line
 from model_load_test.components.report.arms import error_share, latency_seconds
 from model_load_test.components.report.model import RunReport
 from model_load_test.components.report.wording import (
@@ -32,6 +33,7 @@ def render_summary(report: RunReport) -> str:
         _embedded_note(report),
         _comparison(report),
         _requests(report),
+        _plain(bottleneck_line(report.bottlenecks)),
         _objectives(report),
         _history(report),
         _checks(report),

@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from model_load_test.components.gate.verdict import Verdict
+from model_load_test.components.load.bottleneck import Bottleneck, bottlenecks_of
 from model_load_test.components.report.arms import summarize_arms
 from model_load_test.components.report.traces import (
     Histogram,
@@ -75,6 +76,8 @@ class RunReport(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_version: str = ""
     cut_off: int = 0
     """Requests the generator itself cut off at the end; they are counted nowhere else."""
+    bottlenecks: dict[str, Bottleneck] = {}
+    """Per arm what limited its load, with the evidence; empty where a run did not look for it."""
     started_at_ns: int = 0
     ended_at_ns: int = 0
     series: tuple[SeriesPoint, ...] = ()
@@ -141,6 +144,7 @@ def build_run_report(
         tool=metadata.tool,
         tool_version=metadata.tool_version,
         cut_off=metadata.cut_off,
+        bottlenecks=bottlenecks_of(metadata.host),
         started_at_ns=metadata.started_at_ns,
         ended_at_ns=metadata.ended_at_ns,
         series=latency_series(table, metadata.load_spec.get("block_seconds")),

@@ -86,9 +86,12 @@ def parse_plan(arguments: Sequence[str]) -> Plan:
             raise InputError("argument", word, "write --name=value")
         values[name[2:].replace("-", "_")] = value
     try:
-        return msgspec.convert(values, Plan, strict=False)
+        plan = msgspec.convert(values, Plan, strict=False)
     except msgspec.ValidationError as error:
         raise InputError("arguments", " ".join(arguments), f"mend what is named here: {error}") from None
+    if not plan.closed_seconds and not (plan.rate_rps > 0 and plan.requests > 0):
+        raise InputError("rate_rps", plan.rate_rps, "give a rate and a number of requests above 0")
+    return plan
 
 
 def _word(value: object) -> str:

@@ -67,6 +67,7 @@ class Sender:
         self.stop = Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             gevent.signal_handler(number, self.stop.set)
+        gevent.spawn(_stop_without_parent, self.stop)
         self.pace = Pace()
         self.environment = Environment(
             user_classes=[paced(one, self.pace) for one in _user_classes(plan)],
@@ -186,7 +187,6 @@ def run_led(plan: Plan, port_file: Path) -> None:
     from gevent.event import AsyncResult, Event
 
     sender = Sender(plan)
-    gevent.spawn(_stop_without_parent, sender.stop)
     while not port_file.exists():
         if sender.stop.is_set():
             return
@@ -232,7 +232,7 @@ def _flush_for_ever(writer: RowWriter) -> None:
 
 
 def _stop_without_parent(stop: Any) -> None:
-    """A worker whose master was killed stops loading."""
+    """A process whose parent was killed stops loading: no one reads its rows."""
     parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(_FLUSH_SECONDS)
