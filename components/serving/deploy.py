@@ -23,7 +23,7 @@ from model_load_test.components.cluster.ownership import (
 from model_load_test.components.cluster.reference import read_reference, write_reference
 from model_load_test.components.errors import InputError
 from model_load_test.components.serving.arm import Arm, DeployedArm
-from model_load_test.components.serving.backends import BACKENDS
+from model_load_test.components.serving.backends import BACKENDS, served_name
 from model_load_test.components.serving.model_uri import ModelUri, Storage
 from model_load_test.components.serving.readiness import ServedArm, wait_until_served
 from model_load_test.components.serving.spec import ServingSpec
@@ -76,6 +76,7 @@ def deploy(
         Interrupted: The task was told to stop.
     """
     backend = BACKENDS[wanted.spec.kind]
+    refuse_two_names(wanted)
     manifests = planned_manifests(wanted)
     objects = [(kind_of(one), str(one["metadata"]["name"])) for one in manifests]
     cluster = cluster.needing(backend.rights)
@@ -116,6 +117,23 @@ def planned_manifests(wanted: Deployment) -> list[dict[str, Any]]:
         raise InputError("candidate_model", "", "give a model to deploy, or an endpoint to reuse")
     backend = BACKENDS[wanted.spec.kind]
     return [manifest for arm in wanted.arms for manifest in backend.manifests(arm, wanted.spec)]
+
+
+def refuse_two_names(wanted: Deployment) -> None:
+    """Refuses arms whose servers would know the model by two names.
+
+    Raises:
+        InputError: One set of requests could not be sent to both.
+    """
+    names = {served_name(arm, wanted.spec) for arm in wanted.arms}
+    if len(names) > 1:
+        raise InputError(
+            "baseline_model",
+            str(wanted.models["baseline"]),
+            f"servers of kind {wanted.spec.kind} for {wanted.spec.model_format} name the model after each "
+            "arm, and the same requests cannot be sent to both; deploy the candidate alone and compare with "
+            "recorded runs, or choose another kind",
+        )
 
 
 def refuse_unequal(served: Mapping[str, ServedArm]) -> None:

@@ -28,7 +28,12 @@ from model_load_test.components.serving.bless import (
     validate,
     write_blessing,
 )
-from model_load_test.components.serving.deploy import Deployment, deploy, planned_manifests
+from model_load_test.components.serving.deploy import (
+    Deployment,
+    deploy,
+    planned_manifests,
+    refuse_two_names,
+)
 from model_load_test.components.serving.model_uri import ModelUri, parse_model_uri, parse_storage
 from model_load_test.components.serving.readiness import ServedArm
 from model_load_test.components.serving.reuse import reuse
@@ -54,6 +59,7 @@ def plan_serving(task: ExecutorTask) -> None:
     wanted = _deployment(task)
     _refuse_double(task)
     if wanted.models:
+        refuse_two_names(wanted)
         planned_manifests(wanted)
     for arm, model in wanted.models.items():
         print(f"{arm}: {model} in {wanted.spec.server_image or wanted.spec.kind}")

@@ -71,6 +71,7 @@ def test_a_plan_names_the_deployment_and_needs_no_cluster(tmp_path: Path) -> Non
         ({"candidate_model": ""}, "give a model to deploy"),
         ({"candidate_endpoint": "grpc://h:1"}, "not both"),
         ({"model_name": ""}, "model_name"),
+        ({"serving": {"kind": "seldon-v2"}, "baseline_model": "gs://bucket/old"}, "after each arm"),
         ({"baseline_model": 7.0}, "baseline_model"),
     ],
 )
