@@ -25,9 +25,10 @@ ROOT = "minio://bucket/root"
 LIVE = {"endpoint": "grpc://taxi-candidate:8500", "model_name": "taxi"}
 
 
-def compiled(components: list[Any], path: Path, **config: Any) -> Path:
-    """Compiles components as one pipeline, as TFX does it by itself."""
-    made = pipeline.Pipeline(pipeline_name="taxi", pipeline_root=ROOT, components=components)
+def compiled(made: Any, path: Path, **config: Any) -> Path:
+    """Compiles a pipeline, or components as one, as TFX does it by itself."""
+    if isinstance(made, list):
+        made = pipeline.Pipeline(pipeline_name="taxi", pipeline_root=ROOT, components=made)
     values = {"default_image": "tensorflow/tfx:test", "use_pipeline_spec_2_1": True, **config}
     runner.KubeflowV2DagRunner(
         config=runner.KubeflowV2DagRunnerConfig(**values),
@@ -37,9 +38,9 @@ def compiled(components: list[Any], path: Path, **config: Any) -> Path:
     return path
 
 
-def compiled_for_kubeflow(components: list[Any], folder: Path) -> dict[str, Any]:
-    """Compiles components for open-source KFP and returns the pipeline spec."""
-    path = compiled(components, folder / "taxi.yaml", default_commands=kubeflow_entrypoint())
+def compiled_for_kubeflow(made: Any, folder: Path) -> dict[str, Any]:
+    """Compiles likewise for open-source KFP and returns the pipeline spec."""
+    path = compiled(made, folder / "taxi.yaml", default_commands=kubeflow_entrypoint())
     spec: dict[str, Any] = yaml.safe_load(path.read_text())
     return spec
 
@@ -101,8 +102,8 @@ def channel_of(type_name: str) -> Any:
     return channel.Channel(type=getattr(standard_artifacts, type_name))
 
 
-def taxi_components(**values: Any) -> list[Any]:
-    """Those of the taxi example; without a gate unless values say otherwise."""
+def taxi(**values: Any) -> Any:
+    """The taxi example; without a gate unless values say otherwise."""
     defaults = {
         "trips": "/data/trips",
         "serving_directory": "/models/taxi",
@@ -111,7 +112,7 @@ def taxi_components(**values: Any) -> list[Any]:
         "baseline": "",
         "with_gate": False,
     }
-    return list(taxi_pipeline(**{**defaults, **values}).components)
+    return taxi_pipeline(**{**defaults, **values})
 
 
 def validated_components() -> list[Any]:
@@ -123,6 +124,6 @@ def validated_components() -> list[Any]:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    compiled(taxi_components(), folder / "taxi.yaml")
+    compiled(taxi(), folder / "taxi.yaml")
     compiled(validated_components(), folder / "validated.yaml")
-    compiled(taxi_components(), folder / "taxi-2.0.json", use_pipeline_spec_2_1=False)
+    compiled(taxi(), folder / "taxi-2.0.json", use_pipeline_spec_2_1=False)

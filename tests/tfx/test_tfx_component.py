@@ -172,7 +172,7 @@ def test_the_fixtures_are_what_tfx_compiles(made: ModuleType, tmp_path: Path) ->
     import yaml
 
     fixtures = Path(__file__).parent / "fixtures"
-    for name, components in (("taxi", made.taxi_components()), ("validated", made.validated_components())):
+    for name, components in (("taxi", made.taxi()), ("validated", made.validated_components())):
         spec = yaml.safe_load(made.compiled(components, tmp_path / f"{name}.yaml").read_text())
         recorded = yaml.safe_load((fixtures / f"{name}.yaml").read_text())
         for one in (spec, recorded):

@@ -38,7 +38,8 @@ def pushes(model: str, blessing: str):
         return dsl.importer(artifact_uri=uri, artifact_class=dsl.Artifact, metadata=metadata).output
     push(model=imported(model), infra_blessing=imported(blessing, blessed=int(sys.argv[3])))
 
-compiler.Compiler().compile(pushes, sys.argv[2], pipeline_parameters=dict(zip(("model", "blessing"), sys.argv[4:])))
+places = dict(zip(("model", "blessing"), sys.argv[4:]))
+compiler.Compiler().compile(pushes, sys.argv[2], pipeline_parameters=places)
 """
 
 
@@ -147,14 +148,14 @@ def test_the_taxi_example_trains_serves_judges_and_pushes(
         "gate_spec": {"margins": WIDE_MARGINS},
         "with_gate": True,
     }
-    first = made.compiled_for_kubeflow(made.taxi_components(**values), tmp_path)
+    first = made.compiled_for_kubeflow(made.taxi(**values), tmp_path)
     assert backend.run(first), backend.account()
     reason = backend.tasks["ModelLoadTest"].artifacts["blessing"]["metadata"]["reason"]
     assert "NO_BASELINE" in reason
     (production,) = (tmp_path / "served").iterdir()
 
     values["baseline"] = {"model": str(production)}
-    second = made.compiled_for_kubeflow(made.taxi_components(**values), tmp_path)
+    second = made.compiled_for_kubeflow(made.taxi(**values), tmp_path)
     assert backend.run(second), backend.account()
     tested = backend.tasks["ModelLoadTest"]
     assert tested.artifacts["blessing"]["metadata"]["reason"].startswith("PASS"), tested.log
