@@ -69,7 +69,7 @@ class SaturationWatch:
     def __init__(
         self,
         is_generator: Callable[[Sequence[str]], bool],
-        endpoints: Mapping[str, Endpoint] | None = None,
+        endpoints: Mapping[Any, Endpoint] | None = None,
         every_seconds: float = SAMPLE_SECONDS,
     ) -> None:
         """Prepares a watch.

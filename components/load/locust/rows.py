@@ -16,18 +16,17 @@ from model_load_test.components.results.table import ROWS_SCHEMA
 
 _NAME: Final = "rows-{worker:04d}.arrow"
 
-STREAM_SCHEMA: Final = pa.schema(
-    [
-        pa.field("sent_at_ns", pa.int64(), nullable=False),
-        pa.field("scheduled_at_ns", pa.int64(), nullable=False),
-        pa.field("latency_ns", pa.int64(), nullable=False),
-        pa.field("ok", pa.bool_(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("error", pa.string(), nullable=False),
-        pa.field("request_bytes", pa.int64(), nullable=False),
-        pa.field("response_bytes", pa.int64(), nullable=False),
-    ]
-)
+_COLUMNS: Final[dict[str, pa.DataType]] = {
+    "sent_at_ns": pa.int64(),
+    "scheduled_at_ns": pa.int64(),
+    "latency_ns": pa.int64(),
+    "ok": pa.bool_(),
+    "status": pa.string(),
+    "error": pa.string(),
+    "request_bytes": pa.int64(),
+    "response_bytes": pa.int64(),
+}
+STREAM_SCHEMA: Final = pa.schema(_COLUMNS)
 """The rows of one worker: unknown numbers are `UNKNOWN`, and texts plain, since a stream cannot add
 words to a dictionary later."""
 

@@ -135,7 +135,7 @@ def _rest_user(plan: Plan, requests: Sequence[HttpRequest]) -> Any:
         client_pool = shared_pool
         insecure = False
 
-        @task  # type: ignore[misc]
+        @task  # type: ignore[untyped-decorator]
         def send(self) -> None:
             """One request, bounded as a whole by the timeout."""
             request = prepared[self.model_load_test_turn.number % len(prepared)]
@@ -180,7 +180,7 @@ def _grpc_user(plan: Plan, method: str, messages: Sequence[bytes], metadata: dic
     class GrpcUser(User):  # type: ignore[misc]  # locust is not typed here
         """Calls the payload's method with its messages; all users share the plan's connections."""
 
-        @task  # type: ignore[misc]
+        @task  # type: ignore[untyped-decorator]
         def send(self) -> None:
             """One call."""
             number = self.model_load_test_turn.number
