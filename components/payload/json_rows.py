@@ -82,6 +82,9 @@ def array_of(value: Any, spec: TensorSpec, batched: bool, place: str) -> Array:
     except ValueError:
         raise PayloadError("examples", place, f"its lists differ in length; make it {spec}") from None
     _refuse_shape(found.shape, spec, batched, place)
+    if spec.dtype == "uint64" and found.dtype.kind in "fO":
+        # numpy makes doubles of what lies on both sides of 2**63.
+        found = _as_uint64(np.array(value, object), found)
     kinds = _FITTING_KINDS[spec.dtype.rstrip("0123456789")]
     if found.size and found.dtype.kind not in kinds:
         raise PayloadError("examples", place, f"{_shown(value)} is no {spec.dtype}")
@@ -91,6 +94,12 @@ def array_of(value: Any, spec: TensorSpec, batched: bool, place: str) -> Array:
     if found.dtype.kind in "iu" and spec.dtype.startswith(("int", "uint")) and (converted != found).any():
         raise PayloadError("examples", place, f"a number is too large for {spec.dtype}")
     return converted
+
+
+def _as_uint64(exact: Array, rounded: Array) -> Array:
+    numbers = exact.ravel().tolist()
+    fits = all(type(number) is int and 0 <= number < 1 << 64 for number in numbers)
+    return exact.astype(np.uint64) if fits else rounded
 
 
 def is_base64(value: Any) -> bool:
