@@ -1,0 +1,215 @@
+"""Does a tool measure the same inside a run as by itself? Rate, p50 and p99 at one spec, and the start.
+
+python tests/benchmarks/load_faithfulness.py [--pairs 10] [--seconds 5] [--tools ghz,vegeta]
+    [--rates 100,1000,highest]
+
+Each pair loads one embedded server twice, in random order: by the bare tool, and by the run's own
+segment runner. Ratios are of one invocation: Hodges-Lehmann estimate over the pairs with its exact
+95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from model_load_test.components.gate.signed_rank import hodges_lehmann
+from model_load_test.components.load.generators import find_generator
+from model_load_test.components.load.preflight import prepare
+from model_load_test.components.load.run import LoadTest, SegmentRunner, request_sources
+from model_load_test.components.load.schedule import Segment
+from model_load_test.components.payload.make import make_payload
+from model_load_test.components.payload.manifest import read_manifest
+from model_load_test.components.results.percentile import percentile
+from model_load_test.components.results.readers import read_report
+from model_load_test.components.serving.embedded.process import EmbeddedServer, embedded_server
+
+LEAST_RATE_RATIO = 0.999
+MOST_P50 = 0.02
+MOST_P99 = 0.05
+MOST_START_SECONDS = 0.3
+HELD_SHARE = 0.98
+"""A rate counts as held while the bare tool achieves this share of it."""
+PROTOCOL_OF_TOOL = {"ghz": "grpc", "vegeta": "http"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One load."""
+
+    achieved_rps: float
+    p50_ns: int
+    p99_ns: int
+    start_seconds: float
+    """From asking for the start to the first request."""
+
+
+def main() -> int:
+    """Prints a line for each tool and rate; returns 1 when a figure is missed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--tools", default="ghz,vegeta")
+    parser.add_argument("--rates", default="100,1000,highest")
+    arguments = parser.parse_args()
+    print(f"load average {os.getloadavg()[0]:.1f}; {arguments.pairs} pairs of {arguments.seconds:g} s each")
+    ratios = "achieved, ours / bare | p50, ours / bare | p99, ours / bare"
+    print(f"| tool | rate | {ratios} | start, median and most |")
+    print("|---|---|---|---|---|---|")
+    missed = False
+    for tool in arguments.tools.split(","):
+        if shutil.which(tool) is None:
+            print(f"| {tool} | | not on PATH | | | |")
+            continue
+        with embedded_server("digits", backend="numpy") as server, tempfile.TemporaryDirectory() as folder:
+            test = _test(tool, server, Path(folder))
+            for rate in arguments.rates.split(","):
+                rate_rps = _highest_rate(test) if rate == "highest" else float(rate)
+                missed |= _compare(test, rate_rps, rate, arguments.pairs, arguments.seconds)
+    return int(missed)
+
+
+def _test(tool: str, server: EmbeddedServer, folder: Path) -> LoadTest:
+    endpoint = server.grpc if PROTOCOL_OF_TOOL[tool] == "grpc" else server.rest
+    make_payload(endpoint, model_name="digits", out_dir=folder / "payload", requests=100)
+    test = prepare(
+        candidate_endpoint=str(endpoint),
+        baseline_endpoint="",
+        model_name="digits",
+        signature_name="",
+        payload_path=folder / "payload",
+        mode="single",
+        spec_values={"rate_rps": 100.0, "looks": (1,)},
+        work_path=folder / "work",
+    )
+    request_sources(test)
+    return test
+
+
+def _compare(test: LoadTest, rate_rps: float, name: str, pairs: int, seconds: float) -> bool:
+    bare, ours = [], []
+    order = random.Random(0)
+    for _ in range(pairs):
+        for side in order.sample((0, 1), 2):
+            if side:
+                bare.append(_bare(test, rate_rps, seconds))
+            else:
+                ours.append(_in_a_run(test, rate_rps, seconds))
+
+    def ratio(value: Callable[[Measured], float]) -> tuple[float, float, float]:
+        logs = np.log([value(one) / value(other) for one, other in zip(ours, bare, strict=True)])
+        found = hodges_lehmann(logs, 0.025)
+        return math.exp(found.estimate), math.exp(found.lower), math.exp(found.upper)
+
+    rate, p50, p99 = (ratio(v) for v in (lambda m: m.achieved_rps, lambda m: m.p50_ns, lambda m: m.p99_ns))
+    starts = sorted(one.start_seconds for one in ours)
+    start = starts[len(starts) // 2]
+    failures = [
+        rate[0] < LEAST_RATE_RATIO,
+        abs(p50[0] - 1) > MOST_P50,
+        abs(p99[0] - 1) > MOST_P99,
+        start > MOST_START_SECONDS,
+    ]
+    cells = [f"{one[0]:.4f} [{one[1]:.4f}, {one[2]:.4f}]" for one in (rate, p50, p99)]
+    cells.append(f"{start:.3f} s, {starts[-1]:.3f} s")
+    shown = [f"{cell}{' **missed**' if failed else ''}" for cell, failed in zip(cells, failures, strict=True)]
+    label = f"{rate_rps:g}/s" + (" (the highest held)" if name == "highest" else "")
+    print(f"| {test.spec.tool} | {label} | {' | '.join(shown)} |", flush=True)
+    return any(failures)
+
+
+def _in_a_run(test: LoadTest, rate_rps: float, seconds: float) -> Measured:
+    """As a run loads one block."""
+    spec = msgspec.structs.replace(test.spec, rate_rps=rate_rps, block_seconds=seconds)
+    loaded = LoadTest(
+        spec=spec, endpoints=test.endpoints, payload_path=test.payload_path, work_path=test.work_path
+    )
+    runner = SegmentRunner(loaded, find_generator(spec.tool), _sources(test))
+    asked_at_ns = time.time_ns()
+    rows = runner.load(Segment(("candidate",), 0, seconds - 0.35))["candidate"]
+    if runner.checks:
+        raise SystemExit(f"the run went wrong: {runner.checks}")
+    return _measured(rows, asked_at_ns)
+
+
+def _sources(test: LoadTest) -> dict[str, Path]:
+    if test.spec.tool == "ghz":
+        return {"candidate": test.payload_path}
+    return {"candidate": test.work_path / "targets-candidate.jsonl"}
+
+
+def _bare(test: LoadTest, rate_rps: float, seconds: float) -> Measured:
+    """As somebody loads who types the tool's own command line."""
+    report, address = test.work_path / "bare.json", test.endpoints["candidate"].address
+    requests = math.ceil(rate_rps * seconds)
+    if test.spec.tool == "ghz":
+        manifest = read_manifest(test.payload_path)
+        words = f"--insecure --async -c 1 --connections 1 --rps {rate_rps:.0f} -n {requests} -t 5s -O json"
+        files = {
+            "--protoset": test.payload_path / manifest.protoset,
+            "--binary-file": test.payload_path / "requests.bin",
+            "--output": report,
+        }
+        flags = [f"{flag}={path}" for flag, path in files.items()]
+        commands = [["ghz", *words.split(), "--call", manifest.call, *flags, address]]
+    else:
+        gob = report.with_suffix(".gob")
+        targets = test.work_path / "targets-candidate.jsonl"
+        words = f"-format=json -rate={rate_rps:.0f}/1s -duration={seconds}s -timeout=5s"
+        commands = [
+            ["vegeta", "attack", *words.split(), f"-targets={targets}", f"-output={gob}"],
+            ["vegeta", "encode", "-to=json", f"-output={report}", str(gob)],
+        ]
+    asked_at_ns = time.time_ns()
+    for command in commands:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    rows = read_report(report).rows
+    report.unlink()
+    return _measured(rows, asked_at_ns)
+
+
+def _measured(rows: pa.Table, asked_at_ns: int) -> Measured:
+    if not all(rows["ok"].to_pylist()):
+        raise SystemExit("requests failed: the server does not hold this rate")
+    sent_at_ns = np.sort(rows["sent_at_ns"].to_numpy())
+    latency_ns = rows["latency_ns"].to_numpy()
+    return Measured(
+        achieved_rps=(len(sent_at_ns) - 1) / ((sent_at_ns[-1] - sent_at_ns[0]) / 1e9),
+        p50_ns=percentile(latency_ns, 50.0),
+        p99_ns=percentile(latency_ns, 99.0),
+        start_seconds=(sent_at_ns[0] - asked_at_ns) / 1e9,
+    )
+
+
+def _highest_rate(test: LoadTest) -> float:
+    """The highest rate, in steps of a quarter, at which the bare tool keeps up and p99 stays below 100 ms."""
+    held, rate_rps = 100.0, 250.0
+    while rate_rps < 50_000:
+        try:
+            measured = _bare(test, rate_rps, 2.0)
+        except SystemExit:
+            break
+        if measured.achieved_rps < HELD_SHARE * rate_rps or measured.p99_ns > 100e6:
+            break
+        held, rate_rps = rate_rps, float(round(rate_rps * 1.25))
+    return held
+
+
+if __name__ == "__main__":
+    sys.exit(main())
