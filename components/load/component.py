@@ -41,6 +41,11 @@ def run_load_test(
     server_replicas: int = 1,
     baseline_store: str = "",
     namespace: str = "default",
+    generators: int = 1,
+    generator_image: str = load_test_image(),
+    generator_pods: dict[str, object] = {},
+    run_id: str = "",
+    task_id: str = "",
 ) -> None:
     """Loads candidate and baseline, open loop, and stops as soon as the gate could decide.
 
@@ -90,7 +95,15 @@ def run_load_test(
         baseline_store: Store that `model-load-test calibrate` may have written this infrastructure's
             noise floor into; no margin is below twice that. Empty for none.
         namespace: Part of the noise floor's key.
+        generators: Above 1 the load comes from so many pods of a Job that this task creates, starts
+            together, merges and removes, as `run_load_job` does; it then needs that one's rights.
+        generator_image: Image of these pods.
+        generator_pods: Where and how these pods run: tolerations, node_selector, affinity, resources,
+            keep_off_servers and the other parameters of `run_load_job`.
+        run_id: The pipeline run, for the Job: give dsl.PIPELINE_JOB_ID_PLACEHOLDER.
+        task_id: This task, likewise: give dsl.PIPELINE_TASK_ID_PLACEHOLDER.
     """
+    given = dict(locals())
     import tempfile
     from pathlib import Path
 
@@ -106,6 +119,10 @@ def run_load_test(
     from model_load_test.components.parameters import whole_numbers
     from model_load_test.components.results.table import write_results
 
+    if generators > 1:
+        from model_load_test.components.tasks.load import load_from_pods
+
+        return load_from_pods(given, generator_pods, Path(payload.path), Path(results.path))
     limits = {
         "allowed_hosts": allowed_hosts,
         "max_rate_rps": max_rate_rps,

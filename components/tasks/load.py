@@ -21,10 +21,10 @@ from model_load_test.components.load.job.coordinator import LoadJob, Measured
 from model_load_test.components.load.job.coordinator import run_load_job as run
 from model_load_test.components.load.job.spec import JobSpec, parse_job_spec
 from model_load_test.components.load.run import StopRule
-from model_load_test.components.parameters import whole_numbers
+from model_load_test.components.parameters import refuse_unknown, whole_numbers
 from model_load_test.components.results.summary import summarize_blocks, to_json_values
 from model_load_test.components.results.table import write_results
-from model_load_test.components.tasks.executor import ExecutorTask
+from model_load_test.components.tasks.executor import ExecutorTask, TaskArtifact
 
 _LOAD: Final[Mapping[str, Any]] = {
     "rate_rps": 200.0,
@@ -64,6 +64,33 @@ _JOB: Final[Mapping[str, Any]] = {
     "start_timeout_seconds": 60.0,
     "ttl_seconds": 300,
 }
+
+
+def load_from_pods(
+    parameters: Mapping[str, Any], pods: Mapping[str, Any], payload: Path, results: Path
+) -> None:
+    """What `run_load_test` does where it has more than one generator.
+
+    Args:
+        parameters: Its own, by name.
+        pods: Parameters of `run_load_job` that say where and how the generators' pods run.
+        payload: The payload set.
+        results: Where the rows are to be written.
+
+    Raises:
+        InputError: As `run_load_job`, or a name in `pods` means nothing.
+    """
+    names = ("generator_image", "generator_namespace", *(name for name in _JOB if name != "generators"))
+    refuse_unknown("generator_pods", pods, names, prefix="generator_pods.")
+    run_load_job(
+        ExecutorTask(
+            parameters={**parameters, **pods},
+            inputs={"payload": TaskArtifact("payload", "", payload, {})},
+            outputs={"results": TaskArtifact("results", "", results, {})},
+            output_files={},
+            executor_output=results.with_name("executor_output.json"),
+        )
+    )
 
 
 def run_load_job(task: ExecutorTask) -> None:

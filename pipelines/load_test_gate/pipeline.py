@@ -14,7 +14,6 @@ from model_load_test.components import (
     write_report,
 )
 
-
 CONNECTION_SECRET_PATH = "/var/run/secrets/model-load-test"
 """Where the tasks that speak to the servers find what lets them in."""
 
@@ -77,6 +76,8 @@ def load_test_gate(
     node_affinity: dict[str, object] = {},
     cpu_request: str = "0",
     memory_request: str = "0",
+    generators: int = 1,
+    generator_pods: dict[str, object] = {},
 ) -> GateOutputs:
     """Load tests a candidate model server against a baseline and breaks the run when it is slower.
 
@@ -142,6 +143,10 @@ def load_test_gate(
         cpu_request: CPU that the load generator's pod asks for, such as "2"; "0" for none. There is no
             limit: a throttled generator would measure its own throttling.
         memory_request: Memory that the load generator's pod asks for, such as 1Gi; "0" for none.
+        generators: Above 1 the load comes from so many pods of a Job that is created for it, started
+            together, merged and removed; the task's ServiceAccount needs the Role for that.
+        generator_pods: Where and how these pods run: tolerations, node_selector, affinity, resources,
+            keep_off_servers and the other parameters of `run_load_job`.
 
     Returns:
         The verdict as text, whether the pipeline may go on, and the run's record, for
@@ -189,6 +194,10 @@ def load_test_gate(
         server_replicas=server_replicas,
         baseline_store=baseline_store,
         namespace=namespace,
+        generators=generators,
+        generator_pods=generator_pods,
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        task_id=dsl.PIPELINE_TASK_ID_PLACEHOLDER,
     )
     for task in (payload, load):
         kubernetes.use_secret_as_volume(
