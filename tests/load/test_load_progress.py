@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from typing import Any
 
@@ -138,3 +139,13 @@ def test_a_live_line_never_wraps(width: int) -> None:
 )
 def test_times_are_short(seconds: float, text: str) -> None:
     assert format_minutes(seconds) == text
+
+
+def test_a_real_terminal_is_recognised() -> None:
+    controller, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as stream:
+        print_progress(ProgressUpdate("pair 1", live=True, logged=False), stream)
+        print_progress(ProgressUpdate("pair 2", live=True, logged=False), stream)
+        shown = os.read(controller, 200).decode()
+    os.close(controller)
+    assert shown == "\r\x1b[Kpair 1\r\x1b[Kpair 2"
