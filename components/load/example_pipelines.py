@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from model_load_test.components import find_capacity, generate_payload, run_load_test
+from model_load_test.components import find_capacity, generate_payload, run_load_job, run_load_test
 
 
 @dsl.pipeline(name="load-example")
@@ -20,6 +20,24 @@ def load_both(
         model_name=model_name,
         rate_rps=300.0,
         looks=[10, 20, 30],
+    )
+    load.set_caching_options(False)
+
+
+@dsl.pipeline(name="load-job-example")
+def load_from_six_pods(server: str = "grpc://digits.serving:8500", model_name: str = "digits") -> None:
+    """Offers 4 000 requests a second from six pods on the nodes that are reserved for load."""
+    requests = generate_payload(endpoint=server, model_name=model_name)
+    load = run_load_job(
+        payload=requests.outputs["payload"],
+        candidate_endpoint=server,
+        model_name=model_name,
+        rate_rps=4000.0,
+        generators=6,
+        node_selector={"pool": "load"},
+        tolerations=[{"key": "pool", "value": "load", "effect": "NoSchedule"}],
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        task_id=dsl.PIPELINE_TASK_ID_PLACEHOLDER,
     )
     load.set_caching_options(False)
 
