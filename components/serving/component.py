@@ -86,6 +86,7 @@ def deploy_model_server(
     namespace: str = "",
     deadline_seconds: int = 7200,
     deployment: str = "",
+    loader_image: str = load_test_image(),
     run_id: str = "",
     task_id: str = "",
 ) -> dsl.ContainerSpec:
@@ -127,6 +128,7 @@ def deploy_model_server(
         deadline_seconds: After which the cluster removes the servers by itself.
         deployment: The deployment's name, as `plan_serving` gave it; empty for one of this
             task's own.
+        loader_image: Image of the container that loads the model; it has this package.
         run_id: The pipeline run: give dsl.PIPELINE_JOB_ID_PLACEHOLDER.
         task_id: This task: give dsl.PIPELINE_TASK_ID_PLACEHOLDER.
     """
@@ -153,6 +155,7 @@ def validate_model_server(
     namespace: str = "",
     deadline_seconds: int = 7200,
     deployment: str = "",
+    loader_image: str = load_test_image(),
     run_id: str = "",
     task_id: str = "",
 ) -> dsl.ContainerSpec:
@@ -180,6 +183,7 @@ def validate_model_server(
         deadline_seconds: After which the cluster removes the server by itself.
         deployment: The deployment's name, as `plan_serving` gave it; empty for one of this
             task's own.
+        loader_image: Image of the container that loads the model; it has this package.
         run_id: The pipeline run: give dsl.PIPELINE_JOB_ID_PLACEHOLDER.
         task_id: This task: give dsl.PIPELINE_TASK_ID_PLACEHOLDER.
     """

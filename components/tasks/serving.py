@@ -137,7 +137,7 @@ def _deployment(task: ExecutorTask) -> Deployment:
         identity=RunIdentity(_run_id(task), _deployment_name(task)),
         spec=spec,
         models=models,
-        loader_image=load_test_image(),
+        loader_image=task.get("loader_image", "") or load_test_image(),
         storage=storage,
         deadline_seconds=task.get("deadline_seconds", 7200),
     )
