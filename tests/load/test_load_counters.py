@@ -19,6 +19,7 @@ from model_load_test.components.load.counters import (
     usual_page,
 )
 from model_load_test.components.protocols.endpoint import parse_endpoint
+from model_load_test.components.serving.embedded.metrics import Metrics
 
 TF_SERVING = """\
 # TYPE :tensorflow:cc:saved_model:load_attempt_count counter
@@ -213,3 +214,19 @@ def test_a_page_that_does_not_help_says_why(status: int, page: bytes, reason: st
 def test_no_answer_says_so() -> None:
     with pytest.raises(CountersUnreadable, match="does not answer"):
         read_counters(parse_metrics_page("http://127.0.0.1:9/metrics"), "m")
+
+
+def test_the_embedded_servers_page_is_read_as_tf_servings() -> None:
+    metrics = Metrics()
+    before = parse_counters(metrics.page(), "m")
+    for _ in range(4):
+        metrics.count_request("m", "OK")
+        metrics.queued("pool", 30_000_000)
+        metrics.runtime_took("m", "Predict", "TF1", 35_000_000)
+        metrics.request_took("m", "Predict", "GRPC", 40_000_000)
+    after = parse_counters(metrics.page(), "m")
+    assert before is None, "it shows nothing before the first request"
+    assert after is not None
+    assert (after.requests, after.queue_is_told) == (4, True)
+    assert after.request_seconds == pytest.approx(0.160)
+    assert after.queue_seconds == pytest.approx(0.120)
