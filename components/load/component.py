@@ -14,6 +14,10 @@ def run_load_test(
     baseline_endpoint: str = "",
     signature_name: str = "serving_default",
     mode: str = "auto",
+    tool: str = "",
+    workers: int = 1,
+    users: int = 0,
+    locustfile: str = "",
     rate_rps: float = 200.0,
     block_seconds: float = 0.0,
     looks: list[int] = [10, 15, 20, 30, 60],
@@ -31,6 +35,7 @@ def run_load_test(
     max_requests: int = 2000000,
     max_seconds: float = 3600.0,
     max_error_share: float = 0.5,
+    metrics: dict[str, str] = {},
     seed: int = 0,
     margins: dict[str, float] = {},
     alpha: float = 0.05,
@@ -60,6 +65,10 @@ def run_load_test(
         signature_name: The signature to call.
         mode: duet (both at once), interleaved (in turn, random order), single, or auto: duet when
             there is a baseline endpoint, else single.
+        tool: ghz, vegeta or locust; empty for ghz with gRPC and vegeta with HTTP.
+        workers: Locust's processes per arm.
+        users: Locust's users per arm; 0 for as many as an open loop can need.
+        locustfile: A user's own locustfile, mounted into the task, for Locust to run.
         rate_rps: Offered requests per second and arm, as long as neither a profile nor a
             concurrency takes its place.
         block_seconds: Length of the blocks that are compared; 0 for one second or 200 requests.
@@ -83,6 +92,8 @@ def run_load_test(
         max_requests: Most requests of the whole run.
         max_seconds: Longest duration of the whole run.
         max_error_share: The run ends when more of an arm's requests fail for five seconds.
+        metrics: Where the servers show their metrics, by arm, such as {"candidate":
+            "http://HOST:8002/metrics"}; empty for the usual places of TF Serving and Triton.
         seed: Of the random orders.
         margins: Allowed excess per metric, such as {"p95": 0.10}; the gate's defaults for the rest.
         alpha: One-sided error rate of the gate.
@@ -140,6 +151,9 @@ def run_load_test(
             payload_path=Path(payload.path),
             mode=mode,
             spec_values={
+                "tool": tool,
+                "workers": workers,
+                "users": users,
                 "rate_rps": rate_rps,
                 "block_seconds": block_seconds,
                 "looks": whole_numbers("looks", looks),
@@ -156,6 +170,8 @@ def run_load_test(
             work_path=Path(work_path),
             connection=connection,
             limits=limits,
+            metrics=metrics,
+            locustfile=locustfile,
         )
         load_spec = msgspec.to_builtins(test.spec)
         generator = find_generator(test.spec.tool)

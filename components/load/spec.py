@@ -115,9 +115,9 @@ def parse_load_spec(values: Mapping[str, Any]) -> LoadSpec:
     refuse_unknown("load spec", values, LoadSpec.__struct_fields__, LoadSpecError)
     for field, kind in get_type_hints(LoadSpec).items():
         choices = get_args(kind)
-        if field in values and choices and all(isinstance(choice, str) for choice in choices):
+        if values.get(field, "") != "" and choices and all(isinstance(choice, str) for choice in choices):
             _require(values[field] in choices, field, values[field], f"choose one of {', '.join(choices)}")
-    completed = dict(values)
+    completed = {field: value for field, value in values.items() if (field, value) != ("tool", "")}
     completed.setdefault("tool", _TOOL_OF_PROTOCOL[completed.get("protocol", "grpc")])
     profile = completed.get("rate_profile") or {}
     concurrency = completed.get("concurrency") or 0

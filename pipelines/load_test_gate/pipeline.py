@@ -33,6 +33,10 @@ def load_test_gate(
     baseline_endpoint: str = "",
     signature_name: str = "serving_default",
     mode: str = "auto",
+    tool: str = "",
+    workers: int = 1,
+    users: int = 0,
+    locustfile: str = "",
     rate_rps: float = 200.0,
     block_seconds: float = 0.0,
     looks: list[int] = [10, 15, 20, 30, 60],
@@ -51,6 +55,7 @@ def load_test_gate(
     max_requests: int = 2000000,
     max_seconds: float = 3600.0,
     max_error_share: float = 0.5,
+    metrics: dict[str, str] = {},
     payload_requests: int = 1000,
     batch_sizes: list[int] = [1, 2, 4],
     seed: int = 0,
@@ -88,6 +93,10 @@ def load_test_gate(
             runs only.
         signature_name: The signature to call.
         mode: duet, interleaved, single, or auto (duet when there is a baseline endpoint).
+        tool: ghz, vegeta or locust; empty for ghz with gRPC and vegeta with HTTP.
+        workers: Locust's processes per arm.
+        users: Locust's users per arm; 0 for as many as an open loop can need.
+        locustfile: A user's own locustfile, mounted into the load's task, for Locust to run.
         rate_rps: Offered requests per second and arm.
         block_seconds: Length of the compared blocks; 0 for one second or 200 requests.
         looks: Numbers of pairs of blocks after which the run may stop.
@@ -112,6 +121,8 @@ def load_test_gate(
         max_requests: Most requests of the whole run.
         max_seconds: Longest duration of the whole run.
         max_error_share: The run ends when more of an arm's requests fail for five seconds.
+        metrics: Where the servers show their metrics, by arm, such as {"candidate":
+            "http://HOST:8002/metrics"}; empty for the usual places of TF Serving and Triton.
         payload_requests: How many different requests to make.
         batch_sizes: Batch sizes to draw from.
         seed: Of the requests and the random orders.
@@ -158,6 +169,7 @@ def load_test_gate(
         signature_name=signature_name,
         requests=payload_requests,
         batch_sizes=batch_sizes,
+        connection=connection,
         seed=seed,
     )
     load = run_load_test(
@@ -167,6 +179,10 @@ def load_test_gate(
         baseline_endpoint=baseline_endpoint,
         signature_name=signature_name,
         mode=mode,
+        tool=tool,
+        workers=workers,
+        users=users,
+        locustfile=locustfile,
         rate_rps=rate_rps,
         block_seconds=block_seconds,
         looks=looks,
@@ -184,6 +200,7 @@ def load_test_gate(
         max_requests=max_requests,
         max_seconds=max_seconds,
         max_error_share=max_error_share,
+        metrics=metrics,
         seed=seed,
         margins=margins,
         alpha=alpha,
