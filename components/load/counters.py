@@ -147,7 +147,8 @@ def read_counters(
 def parse_counters(page: str, model_name: str) -> ServerCounters | None:
     """The counters on a page of metrics; None where it is not one of a server known here.
 
-    A server that has not served the model yet shows nothing of it: that is a count of 0.
+    A server that has not served the model yet shows nothing of it, or nothing at all: that is a
+    count of 0.
 
     Raises:
         CountersUnreadable: The page is not in Prometheus' text format.
@@ -165,7 +166,7 @@ def parse_counters(page: str, model_name: str) -> ServerCounters | None:
     names = {name for name, _, _ in samples}
     if any(name.startswith(_TRITON) for name in names):
         return _triton_counters(samples, model_name)
-    if any(name.startswith(":tensorflow:") for name in names):
+    if not names or any(name.startswith(":tensorflow:") for name in names):
         return _tf_serving_counters(samples, model_name)
     return None
 
