@@ -47,7 +47,7 @@ def run_load_test(
     baseline_store: str = "",
     namespace: str = "default",
     generators: int = 1,
-    generator_image: str = load_test_image(),
+    generator_image: str = "",
     generator_pods: dict[str, object] = {},
     run_id: str = "",
     task_id: str = "",
@@ -108,7 +108,7 @@ def run_load_test(
         namespace: Part of the noise floor's key.
         generators: Above 1 the load comes from so many pods of a Job that this task creates, starts
             together, merges and removes, as `run_load_job` does; it then needs that one's rights.
-        generator_image: Image of these pods.
+        generator_image: Image of these pods; empty for the image of this release.
         generator_pods: Where and how these pods run: tolerations, node_selector, affinity, resources,
             keep_off_servers and the other parameters of `run_load_job`.
         run_id: The pipeline run, for the Job: give dsl.PIPELINE_JOB_ID_PLACEHOLDER.

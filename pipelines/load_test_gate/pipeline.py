@@ -13,6 +13,7 @@ from model_load_test.components import (
     run_load_test,
     write_report,
 )
+from model_load_test.components.image import load_test_image
 
 CONNECTION_SECRET_PATH = "/var/run/secrets/model-load-test"
 """Where the tasks that speak to the servers find what lets them in."""
@@ -212,6 +213,7 @@ def load_test_gate(
         baseline_store=baseline_store,
         namespace=namespace,
         generators=generators,
+        generator_image=load_test_image(),
         generator_pods=generator_pods,
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         task_id=dsl.PIPELINE_TASK_ID_PLACEHOLDER,
