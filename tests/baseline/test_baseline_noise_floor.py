@@ -71,3 +71,17 @@ def test_another_machine_or_model_has_another_floor() -> None:
 def test_rows_from_elsewhere_have_no_floor() -> None:
     with pytest.raises(InputError, match="kept by protocol"):
         noise_floor_key("team", "digits", {}, HERE)
+
+
+def test_a_floor_does_not_change_its_key_where_everything_is_as_usual() -> None:
+    usual = {
+        "concurrency": 0,
+        "block_rates_rps": (),
+        "http_version": "1.1",
+        "keep_alive": True,
+        "encrypted": False,
+    }
+    plain = noise_floor_key("default", "digits", LOAD, HERE)
+    assert noise_floor_key("default", "digits", {**LOAD, **usual}, HERE) == plain
+    for change in ({"concurrency": 4}, {"encrypted": True}, {"block_rates_rps": [1.0, 2.0]}):
+        assert noise_floor_key("default", "digits", {**LOAD, **usual, **change}, HERE) != plain

@@ -74,6 +74,28 @@ def test_a_saturated_generator_is_no_slow_model(sent: float, consequence: str | 
     assert check.detail.startswith("candidate: ")
 
 
+def test_a_rate_that_varies_is_asked_for_block_by_block() -> None:
+    varying = SPEC | {"rate_rps": 55.0, "block_rates_rps": [100.0, 10.0, 0.0]}
+    sent = [START_NS + block * SECOND + k * SECOND // rate
+            for block, rate in enumerate([100, 10, 0] * 10) for k in range(rate)]  # fmt: skip
+    rows = make_rows(sent, [5_000_000] * len(sent))
+    block = ((np.array(sent) - START_NS) // SECOND).astype(np.int32)
+    assert "generator-saturated" not in codes(
+        validate(with_arm(rows, "candidate", block), RunMetadata(load_spec=varying))
+    )
+    half = rows.filter(pa.array(np.arange(rows.num_rows) % 2 == 0))
+    checks = validate(with_arm(half, "candidate", block[::2]), RunMetadata(load_spec=varying))
+    assert of_code(checks, "generator-saturated").numbers["asked_rps"] == pytest.approx(55)
+
+
+def test_a_closed_loop_that_was_asked_for_is_at_its_workers_and_that_is_no_finding() -> None:
+    closed = SPEC | {"rate_rps": 0.0, "concurrency": 1}
+    sent = [START_NS + k * 10_000_000 for k in range(3000)]
+    table = table_of(make_rows(sent, [10_000_000] * 3000))
+    assert "workers-all-busy" in codes(validate(table, RunMetadata(load_spec=SPEC)))
+    assert not codes(validate(table, RunMetadata(load_spec=closed)))
+
+
 def test_findings_made_while_loading_are_kept_and_the_worst_comes_first() -> None:
     stopped = Check(code="generator-stopped", detail="it died", consequence="INVALID")
     metadata = RunMetadata(
