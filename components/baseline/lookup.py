@@ -16,7 +16,12 @@ from model_load_test.components.baseline.discovery import resolve_store
 from model_load_test.components.baseline.key import BaselineKey
 from model_load_test.components.baseline.record import Record
 from model_load_test.components.baseline.reference import check_reference, choose_reference
-from model_load_test.components.baseline.store import BaselineStore, StoreUnavailable, open_store
+from model_load_test.components.baseline.store import (
+    BaselineStore,
+    StoreUnavailable,
+    load_client,
+    open_store,
+)
 from model_load_test.components.errors import InputError
 
 _FIRST_PAUSE_SECONDS: Final = 0.2
@@ -114,6 +119,7 @@ def ask_store(
     """
     if not time_limit_seconds > 0:
         raise InputError("time_limit_seconds", time_limit_seconds, "give the store some time to answer")
+    load_client(store_uri)
     deadline = time.monotonic() + time_limit_seconds
     pause_seconds = _FIRST_PAUSE_SECONDS
     while True:
