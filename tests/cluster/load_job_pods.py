@@ -183,7 +183,7 @@ class LoadJobPods:
             **QUICK,
             "candidate_endpoint": _endpoint(candidate),
             "baseline_endpoint": _endpoint(baseline),
-            "generator_image": self.image,
+            "generator_image": "" if owned else self.image,
             "run_id": run,
             "task_id": "load",
             **parameters,

@@ -48,7 +48,7 @@ def run_load_job(
     baseline_store: str = "",
     namespace: str = "default",
     generators: int = 2,
-    generator_image: str = load_test_image(),
+    generator_image: str = "",
     generator_namespace: str = "",
     service_account: str = "",
     tolerations: list[object] = [],
@@ -112,7 +112,7 @@ def run_load_job(
         baseline_store: Store that may hold this infrastructure's noise floor. Empty for none.
         namespace: Part of the noise floor's key.
         generators: How many pods share the load.
-        generator_image: Image of the generators.
+        generator_image: Image of the generators; empty for this task's own.
         generator_namespace: Where the Job is created; empty for the task's own namespace.
         service_account: Of the generators, which get no token of it; empty for the default one.
         tolerations: Kubernetes tolerations of the generators. With node_selector they mean a reserved

@@ -25,6 +25,7 @@ from model_load_test.components.cluster.reference import write_reference
 from model_load_test.components.cluster.removal import Removal, remove
 from model_load_test.components.cluster.rights import Right, right
 from model_load_test.components.cluster.waiting import DidNotComeUp, PodWatch
+from model_load_test.components.image import load_test_image
 from model_load_test.components.load.blocks import assign_block
 from model_load_test.components.load.job.agreement import Agreement
 from model_load_test.components.load.job.manifest import generator_selector, job_manifest, job_name
@@ -171,6 +172,7 @@ def _run(
     with ExitStack() as stack:
         service = stack.enter_context(serving(agreement, _plan_of(job, test, payload), payload, token))
         stack.callback(agreement.dismiss, "the run is over", DISMISSED_WITHIN_SECONDS)
+        own = own_pod(job.cluster)
         servers, findings = servers_behind(job.cluster, test.endpoints, job.spec.avoid)
         server_watches = [ServerWatch(job.cluster, one, agreement) for one in servers]
         for watch in server_watches:
@@ -178,7 +180,7 @@ def _run(
         manifest = job_manifest(
             job.spec,
             job.identity,
-            image=job.spec.image,
+            image=job.spec.image or own_image(own),
             coordinator=f"{own_address(job.cluster)}:{service.port}",
             token=token,
             deadline_seconds=job.spec.start_timeout_seconds + longest_seconds(test.spec),
@@ -187,7 +189,7 @@ def _run(
         name = job_name(job.identity)
         if job.reference_path:
             write_reference(job.reference_path, job.cluster.namespace, job.identity, [(JOB, name)])
-        job.cluster.create(_owned(job.cluster, manifest))
+        job.cluster.create(owned_by(manifest, owner_reference(own)) if own else manifest)
         where = f"{job.spec.generators} generators in {job.cluster.namespace}"
         progress(ProgressUpdate(f"created Job {name} of {where}"))
         watches: list[GeneratorWatch | ServerWatch] = [
@@ -243,13 +245,19 @@ def own_address(cluster: Cluster) -> str:
     return f"[{own}]" if ":" in own else own
 
 
-def _owned(cluster: Cluster, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest as a possession of this task's own pod: what coordinates a Job takes it along."""
+def own_pod(cluster: Cluster) -> dict[str, Any] | None:
+    """The pod this task runs in, which the Job is to belong to: who coordinates a Job takes it along."""
     name = os.environ.get("KFP_POD_NAME", "")
     pod = cluster.get(POD, name) if name else None
-    return (
-        owned_by(manifest, owner_reference({"apiVersion": "v1", "kind": "Pod", **pod})) if pod else manifest
-    )
+    return {**pod, "apiVersion": POD.api_version, "kind": POD.kind} if pod else None
+
+
+def own_image(pod: Mapping[str, Any] | None) -> str:
+    """The image this task runs in; the release's own where the task knows no pod."""
+    containers = pod["spec"]["containers"] if pod else []
+    # KFP calls a task's container so.
+    images = [one["image"] for one in containers if one["name"] == "main"]
+    return images[0] if images else load_test_image()
 
 
 def _await_ready(job: LoadJob, agreement: Agreement, interruption: Interruption, progress: Progress) -> None:
