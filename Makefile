@@ -14,13 +14,16 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint compile describe docs tools fuzz format clean environment
+.PHONY: help demo demo-capacity test lint compile describe docs tools fuzz format clean environment
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 demo: environment tools  ## train, serve, load and judge two candidates on this machine (PROTOCOL=grpc|http)
 	model-load-test demo --protocol $(PROTOCOL) --output build/demo
+
+demo-capacity: environment tools  ## how much two servers can take, and which of them more
+	model-load-test capacity --demo --output build/demo-capacity
 
 test: environment tools  ## all tests that can run here; those that cannot say why
 	pytest $(PYTEST_ARGUMENTS)

@@ -20,6 +20,7 @@ from model_load_test.components.version import __version__
 _UNITS: Final = {"rate": "requests/s", "connections": "simultaneous requests"}
 _MILLISECONDS: Final = 1e-3
 _LAW_POINTS: Final = 60
+_LEAST_TICKS: Final = 3
 
 
 def render_capacity(report: CapacityReport) -> str:
@@ -70,7 +71,8 @@ def _latency_panel(
     arm: ArmCapacity, points: Sequence[CurvePoint], objectives: Sequence[str], unit: str
 ) -> Panel:
     limits = [(text, limit) for text in objectives if (limit := _latency_limit(text)) is not None]
-    series = {"baseline": "p50_ms", "candidate": "p99_ms"}
+    tail = "p99_ms" if any(point.p99_ms is not None for point in points) else "p95_ms"
+    series = {"baseline": "p50_ms", "candidate": tail}
     values = [
         seconds
         for name in series.values()
@@ -114,7 +116,7 @@ def _latency_panel(
     return Panel(
         f"Latency by load ({unit})",
         picture,
-        "Solid: p99, dashed: p50. Rings: loads at which an objective did not hold. "
+        f"Solid: {tail.removesuffix('_ms')}, dashed: p50. Rings: loads at which an objective did not hold. "
         "Tinted: where the capacity lies, 80 %.",
     )
 
@@ -178,12 +180,12 @@ def _subtitle(report: CapacityReport) -> str:
 
 def _load_scale(loads: Sequence[float]) -> Scale:
     low, high = min(loads) / 1.1, max(loads) * 1.1
-    ticks = [
-        mantissa * 10.0**decade
-        for decade in range(-3, 8)
-        for mantissa in (1, 2, 5)
-        if low <= mantissa * 10.0**decade <= high
-    ]
+    ticks: list[float] = []
+    for mantissas in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        marks = [mantissa * 10.0**decade for decade in range(-3, 8) for mantissa in mantissas]
+        ticks = [mark for mark in marks if low <= mark <= high]
+        if len(ticks) >= _LEAST_TICKS:
+            break
     return Scale(low, high, tuple((tick, f"{tick:g}") for tick in ticks), True)
 
 

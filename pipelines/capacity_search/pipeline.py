@@ -20,6 +20,8 @@ def capacity_search(
     objectives: list[str] = ["p99_ms<=50", "error_rate<=0.001"],
     baseline_endpoint: str = "",
     signature_name: str = "serving_default",
+    candidate_metrics: str = "",
+    baseline_metrics: str = "",
     load_kind: str = "rate",
     probe_seconds: float = 5.0,
     lowest: float = 1.0,
@@ -45,6 +47,8 @@ def capacity_search(
         objectives: Percentiles and error rates that must hold, such as ["p99_ms<=50"].
         baseline_endpoint: A second server to compare with; empty for none.
         signature_name: The signature to call.
+        candidate_metrics: Where the server shows its own metrics: http://HOST:PORT/PATH.
+        baseline_metrics: The same of the second server.
         load_kind: rate (requests per second, open loop) or connections (simultaneous requests).
         probe_seconds: Least length of a probe.
         lowest: The least load to try.
@@ -80,6 +84,8 @@ def capacity_search(
         objectives=objectives,
         baseline_endpoint=baseline_endpoint,
         signature_name=signature_name,
+        candidate_metrics=candidate_metrics,
+        baseline_metrics=baseline_metrics,
         load_kind=load_kind,
         probe_seconds=probe_seconds,
         lowest=lowest,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,6 +59,20 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--mode", choices=("duet", "interleaved"), default="duet")
     parser.add_argument("--block-seconds", type=float, default=0.0, help="1, or as long as 200 requests take")
     parser.add_argument("--connections", type=int, default=1, help="gRPC connections per arm (1)")
+    parser.add_argument(
+        "--connection",
+        type=_json_object,
+        default={},
+        metavar="JSON",
+        help='certificates and tokens by their files, such as {"ca_file": "ca.crt", "token_file": "token"}',
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="load this host, which is no local one",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the order within the pairs")
     parser.add_argument("--store", default="", metavar="URI", help="baseline store to keep the floor in")
     parser.add_argument("--namespace", default="default", help="part of the floor's key, as for the runs")
@@ -118,6 +134,16 @@ def run(arguments: argparse.Namespace) -> int:
     return _not_calibrated(trouble) if trouble else 0
 
 
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object")
+    return value
+
+
 def _refuse_unusable(arguments: argparse.Namespace) -> None:
     if arguments.pairs < _LEAST_PAIRS:
         raise InputError("--pairs", arguments.pairs, f"measure at least {_LEAST_PAIRS} pairs of blocks")
@@ -131,12 +157,15 @@ def _refuse_unusable(arguments: argparse.Namespace) -> None:
 
 def _prepared(arguments: argparse.Namespace, folder: Path) -> LoadTest:
     from model_load_test.components.baseline.fingerprint import collect_fingerprint
+    from model_load_test.components.load.connection import parse_connection_options
     from model_load_test.components.load.preflight import prepare
     from model_load_test.components.load.spec import parse_load_spec
     from model_load_test.components.payload.make import make_payload
     from model_load_test.components.protocols.endpoint import parse_endpoint
 
-    candidate = parse_endpoint(arguments.candidate, "--candidate")
+    limits = {"allowed_hosts": arguments.allow_host}
+    access = parse_connection_options(arguments.connection).access()
+    candidate = replace(parse_endpoint(arguments.candidate, "--candidate"), access=access)
     parse_endpoint(arguments.baseline, "--baseline")
     collect_fingerprint(arguments.server_kind)
     values = {
@@ -164,6 +193,8 @@ def _prepared(arguments: argparse.Namespace, folder: Path) -> LoadTest:
         mode=arguments.mode,
         spec_values=values,
         work_path=folder / "work",
+        connection=arguments.connection,
+        limits=limits,
     )
 
 

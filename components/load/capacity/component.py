@@ -17,6 +17,8 @@ def find_capacity(
     objectives: list[str] = ["p99_ms<=50", "error_rate<=0.001"],
     baseline_endpoint: str = "",
     signature_name: str = "serving_default",
+    candidate_metrics: str = "",
+    baseline_metrics: str = "",
     load_kind: str = "rate",
     probe_seconds: float = 5.0,
     lowest: float = 1.0,
@@ -48,6 +50,9 @@ def find_capacity(
         objectives: Percentiles and error rates that must hold, such as ["p99_ms<=50"].
         baseline_endpoint: A second server to compare with; empty for none.
         signature_name: The signature to call.
+        candidate_metrics: Where the server shows its own metrics, if not in the usual place:
+            http://HOST:PORT/PATH. They tell what the server was busy with.
+        baseline_metrics: The same of the second server.
         load_kind: rate (requests per second, open loop) or connections (simultaneous requests,
             closed loop).
         probe_seconds: Least length of a probe; longer where the objectives need more requests.
@@ -111,6 +116,11 @@ def find_capacity(
                 "max_rate_rps": highest,
                 "max_requests": max_requests,
                 "max_seconds": max_seconds,
+            },
+            metrics={
+                arm: address
+                for arm, address in (("candidate", candidate_metrics), ("baseline", baseline_metrics))
+                if address
             },
         )
         found, rows, metadata = search_capacity(test, question)

@@ -103,7 +103,12 @@ def find_capacity(
     single = msgspec.structs.replace(test.spec, mode="single", rate_profile="", block_rates_rps=())
     probers: dict[Arm, Prober] = {
         arm: Prober(
-            test=replace(test, spec=single, endpoints={"candidate": endpoint}),
+            test=replace(
+                test,
+                spec=single,
+                endpoints={"candidate": endpoint},
+                metrics={"candidate": test.metrics[arm]} if arm in test.metrics else {},
+            ),
             arm=arm,
             kind=question.kind,
             objectives=objectives,
