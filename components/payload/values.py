@@ -37,6 +37,7 @@ _FRACTIONS: Final = 10_000
 _INTEGERS: Final = 10
 """Integers are 0 to 9: few, so that they are indices into most vocabularies too."""
 _LETTERS: Final = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz ", np.uint8)
+_DRAWN_AHEAD: Final = 256
 _IMAGE_RANK: Final = 4
 _CHANNELS: Final = (1, 3, 4)
 _MAX_SIZE: Final = 1 << 20
@@ -93,6 +94,7 @@ class RandomValues:
 
     def __init__(self, seed: int) -> None:
         self._bits = np.random.PCG64(seed)
+        self._ahead: dict[int, tuple[Distribution, list[int]]] = {}
 
     def index(self, count: int) -> int:
         """A number from 0 to below `count`, each equally likely."""
@@ -105,7 +107,12 @@ class RandomValues:
 
     def whole(self, distribution: Distribution) -> int:
         """One whole number."""
-        return int(draw_whole(distribution, self.fractions(1))[0])
+        # Drawn many at a time: a single draw costs as much as the values of a small request.
+        kept = self._ahead.get(id(distribution))
+        if kept is None or not kept[1]:
+            drawn = draw_whole(distribution, self.fractions(_DRAWN_AHEAD))[::-1].tolist()
+            kept = self._ahead[id(distribution)] = (distribution, drawn)
+        return kept[1].pop()
 
     def tensor(
         self,
