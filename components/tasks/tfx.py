@@ -7,12 +7,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.gate.policy import may_continue
 from model_load_test.components.gate.spec import parse_gate_spec
 from model_load_test.components.gate.verdict import Outcome, Verdict
+from model_load_test.components.image import load_test_image
 from model_load_test.components.tasks.executor import ExecutorTask, TaskArtifact
 from model_load_test.components.tfx.blessing import (
     has_model,
@@ -21,6 +22,9 @@ from model_load_test.components.tfx.blessing import (
     write_blessing,
 )
 from model_load_test.components.tfx.settings import BREAK_ON_FAILURE, settings_of_parameters
+
+if TYPE_CHECKING:
+    from model_load_test.components.tfx.serving import Run
 
 SUMMARY_FILE: Final = "report.md"
 
@@ -54,7 +58,7 @@ def tfx_gate(task: ExecutorTask) -> None:
     else:
         model = task.inputs["model"]
         where = saved_model_uri(model, validated) if settings.serving_spec else ""
-        with served(settings, where, _session_info(model), task.get("run_id", "")) as servers:
+        with served(settings, where, _session_info(model), _run(task)) as servers:
             report = run_gate(settings, servers, _examples(task), report_folder)
         blessed, reason = may_continue(report.verdict, policies)
         numbers = metrics(report)
@@ -106,14 +110,18 @@ def tfx_infra_validator(task: ExecutorTask) -> None:
 
     serving = {**_json(task, "serving_spec"), "validation_spec": _json(task, "validation_spec")}
     model = task.inputs["model"]
-    wanted = deployment_of(
-        serving, {"candidate": saved_model_uri(model)}, _session_info(model), task.get("run_id", "")
-    )
+    wanted = deployment_of(serving, {"candidate": saved_model_uri(model)}, _session_info(model), _run(task))
     given = _json(task, "request_spec")
     send = request_sender(parse_request_spec(given), _examples(task)) if given else None
     identity = replace(wanted.identity, task=f"{wanted.identity.task}-validation")
     answer = validate(connect(""), replace(wanted, identity=identity), send)
     _bless(task, answer.blessed, answer.reason, None)
+
+
+def _run(task: ExecutorTask) -> Run:
+    from model_load_test.components.tfx.serving import Run
+
+    return Run(task.get("run_id", ""), task.get("loader_image", "") or load_test_image())
 
 
 def _bless(task: ExecutorTask, blessed: bool, reason: str, validated: TaskArtifact | None) -> None:

@@ -50,6 +50,7 @@ class ModelLoadTestSpec(types.ComponentSpec):
         **{name: component_spec.ExecutionParameter(type=str) for name in Settings.__dataclass_fields__},
         BREAK_ON_FAILURE: component_spec.ExecutionParameter(type=int),
         "run_id": component_spec.ExecutionParameter(type=str),
+        "loader_image": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar = {
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
@@ -139,6 +140,7 @@ class ModelLoadTest(base_component.BaseComponent):
             metrics=types.Channel(type=simple_artifacts.Metrics),
             report=types.Channel(type=simple_artifacts.File),
             run_id=_RUN_ID,
+            loader_image=image or load_test_image(),
             **settings_to_parameters(settings),
             **{BREAK_ON_FAILURE: int(break_on_failure)},
         )
@@ -150,7 +152,7 @@ class InfraValidatorV2Spec(types.ComponentSpec):
 
     PARAMETERS: ClassVar = {
         name: component_spec.ExecutionParameter(type=str)
-        for name in ("serving_spec", "request_spec", "validation_spec", "run_id")
+        for name in ("serving_spec", "request_spec", "validation_spec", "run_id", "loader_image")
     }
     INPUTS: ClassVar = {
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
@@ -208,6 +210,7 @@ class InfraValidatorV2(base_component.BaseComponent):
             request_spec=as_json("request_spec", requests),
             validation_spec=as_json("validation_spec", validation),
             run_id=_RUN_ID,
+            loader_image=image or load_test_image(),
         )
         super().__init__(spec=spec, custom_executor_spec=_container("tfx_infra_validator", image))
 

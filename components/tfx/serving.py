@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from model_load_test.components.cluster.connection import connect
 from model_load_test.components.cluster.interruption import interruptible
 from model_load_test.components.cluster.labels import RunIdentity
-from model_load_test.components.image import load_test_image
 from model_load_test.components.payload.make import make_payload
 from model_load_test.components.payload.trial import try_payload
 from model_load_test.components.serving.deploy import Deployment, deploy
@@ -27,9 +27,18 @@ _TASK: Final = "tfx"
 """Names what a run deploys for its TFX tasks; a retried task finds it again."""
 
 
+@dataclass(frozen=True)
+class Run:
+    """The pipeline run that deploys."""
+
+    id: str
+    loader_image: str
+    """Image of the container that loads the model; it has this package."""
+
+
 @contextmanager
 def served(
-    settings: Settings, candidate: str, session_info: Mapping[str, Any], run_id: str
+    settings: Settings, candidate: str, session_info: Mapping[str, Any], run: Run
 ) -> Iterator[Servers]:
     """The servers to load while the block runs; those started here end with it.
 
@@ -37,7 +46,7 @@ def served(
         settings: Say which.
         candidate: URI of the SavedModel to serve; empty where a live server has it.
         session_info: How to get at its store.
-        run_id: The pipeline run.
+        run: The pipeline run.
 
     Raises:
         InputError: They cannot be had.
@@ -52,7 +61,7 @@ def served(
         with _embedded(settings, models) as servers:
             yield servers
     else:
-        with _deployed(settings, models, session_info, run_id) as servers:
+        with _deployed(settings, models, session_info, run) as servers:
             yield servers
 
 
@@ -60,7 +69,7 @@ def deployment_of(
     serving_spec: Mapping[str, Any],
     models: Mapping[Any, str],
     session_info: Mapping[str, Any],
-    run_id: str,
+    run: Run,
 ) -> Deployment:
     """What is to be deployed for these models.
 
@@ -69,10 +78,10 @@ def deployment_of(
     """
     uris = {arm: parse_model_uri(uri, f"{arm}_model") for arm, uri in models.items()}
     return Deployment(
-        identity=RunIdentity(run_id, _TASK),
+        identity=RunIdentity(run.id, _TASK),
         spec=parse_serving_spec(serving_spec),
         models=uris,
-        loader_image=load_test_image(),
+        loader_image=run.loader_image,
         storage=parse_storage(session_info, uris["candidate"]),
     )
 
@@ -114,9 +123,9 @@ def _live(settings: Settings) -> Servers:
 
 @contextmanager
 def _deployed(
-    settings: Settings, models: Mapping[str, str], session_info: Mapping[str, Any], run_id: str
+    settings: Settings, models: Mapping[str, str], session_info: Mapping[str, Any], run: Run
 ) -> Iterator[Servers]:
-    wanted = deployment_of(settings.serving_spec, models, session_info, run_id)
+    wanted = deployment_of(settings.serving_spec, models, session_info, run)
     cluster = connect("")
     with interruptible():
         try:
