@@ -142,7 +142,7 @@ class BottleneckProbe:
     def _read(self, arm: Arm) -> ServerCounters | str:
         page, endpoint = self._pages[arm], self._endpoints[arm]
         if page is None:
-            return f"no one said where the {arm}'s server shows its metrics; name the address ({arm}_metrics)"
+            return f"no one said where the {arm}'s server shows its metrics; name the address (metrics.{arm})"
         same_server = page.endpoint.host == endpoint.host
         try:
             return read_counters(

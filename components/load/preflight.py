@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from model_load_test.components.load.connection import (
     ConnectionOptions,
@@ -19,6 +19,7 @@ from model_load_test.components.load.run import LoadTest
 from model_load_test.components.load.safety import Limits, parse_limits, refuse_load, refuse_target
 from model_load_test.components.load.schedule import Arm
 from model_load_test.components.load.spec import LoadSpec, LoadSpecError, parse_load_spec
+from model_load_test.components.parameters import refuse_unknown
 from model_load_test.components.payload.manifest import PayloadManifest, read_manifest
 from model_load_test.components.payload.trial import try_payload
 from model_load_test.components.protocols.client import (
@@ -151,11 +152,12 @@ def _locustfile_facts(locustfile: str) -> dict[str, str]:
 def _pages(
     metrics: Mapping[str, str], endpoints: Mapping[Arm, Endpoint], limits: Limits
 ) -> dict[Arm, MetricsPage]:
+    refuse_unknown("metrics", metrics, get_args(Arm), LoadSpecError, prefix="metrics.")
     pages: dict[Arm, MetricsPage] = {}
     for arm in endpoints:
         if metrics.get(arm):
-            pages[arm] = parse_metrics_page(metrics[arm], f"{arm}_metrics")
-            refuse_target(pages[arm].endpoint, limits, f"{arm}_metrics")
+            pages[arm] = parse_metrics_page(metrics[arm], f"metrics.{arm}")
+            refuse_target(pages[arm].endpoint, limits, f"metrics.{arm}")
     return pages
 
 

@@ -167,8 +167,8 @@ def test_an_address_without_a_path_means_tf_servings() -> None:
 @pytest.mark.parametrize("text", ["h:1/metrics", "grpc://h:1", "http://:1", "http://h:x", "http://u:p@h:1"])
 def test_what_is_no_address_is_refused_by_name(text: str) -> None:
     with pytest.raises(InputError) as caught:
-        parse_metrics_page(text, "candidate_metrics")
-    assert caught.value.field == "candidate_metrics"
+        parse_metrics_page(text, "metrics.candidate")
+    assert caught.value.field == "metrics.candidate"
     assert "u:p" not in str(caught.value)
 
 

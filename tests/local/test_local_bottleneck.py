@@ -138,7 +138,7 @@ def test_without_the_servers_own_times_no_one_is_blamed(
 ) -> None:
     found, _ = load(start_server(compute_ms=50), payload, tmp_path, tool=tool, tells_times=False, looks=(1,))
     assert found.verdict == "unknown"
-    assert "candidate_metrics" in found.detail, "it says what would help"
+    assert "metrics.candidate" in found.detail, "it says what would help"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import shutil
 import socket
@@ -240,8 +241,12 @@ class ProcessWatch:
         self.seen = b"\n".join(texts)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "tool"), [("grpc", "ghz"), ("http", "vegeta"), ("grpc", "locust"), ("http", "locust")]
+)
 def test_tls_with_own_ca_client_certificate_name_and_token(
     protocol: str,
+    tool: str,
     payload: MakePayload,
     tmp_path: Path,
     start_server: Start,
@@ -249,19 +254,21 @@ def test_tls_with_own_ca_client_certificate_name_and_token(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """And the token is seen nowhere: no command line, log, table, metadata or file is left with it."""
+    installed = importlib.util.find_spec(tool) if tool == "locust" else shutil.which(tool)
+    if installed is None:
+        pytest.skip(f"{tool} is not installed (`make environment tools` says why)")
     server = start_server()
     requests = payload(str(server.grpc if protocol == "grpc" else server.rest))
     front_of = grpc_front if protocol == "grpc" else http_front
     with front_of(server, certificates) as front, ProcessWatch() as watch:
-        test = planned(front.endpoint, requests, tmp_path, certificates.files)
+        test = planned(front.endpoint, requests, tmp_path, certificates.files, tool=tool)
         table, metadata = run_load_test(test, never_stop)
     assert table.num_rows >= 40
     assert pc.all(table["ok"]).as_py(), table["error"].unique()
-    assert not metadata.checks
+    assert not [check for check in metadata.checks if check["consequence"] == "INVALID"]
     assert not front.refused
     assert metadata.load_spec["encrypted"] is True
-    tool = {"grpc": b"ghz", "http": b"vegeta"}[protocol]
-    assert tool in watch.seen, "the generator was seen"
+    assert tool.encode() in watch.seen, "the generator was seen"
     assert CANARY.encode() not in watch.seen
     out, err = capfd.readouterr()
     assert "load test: single" in out
