@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +41,25 @@ def executor_input(folder: Path, component: Any, **parameters: Any) -> str:
     return json.dumps(document)
 
 
-def run(name: str, given: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "model_load_test.components.tasks", name, given],
-        env={**os.environ, "_KFP_RUNTIME": "true", "KUBECONFIG": "/nonexistent"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(name: str, given: str) -> Done:
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main([name, given])
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nonexistent")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "/nonexistent")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +69,14 @@ def server() -> Iterator[EmbeddedServer]:
 
 
 def test_a_plan_names_the_deployment_and_needs_no_cluster(tmp_path: Path) -> None:
-    done = run("plan_serving", executor_input(tmp_path, plan_serving, **MODEL))
+    given = executor_input(tmp_path, plan_serving, **MODEL)
+    done = subprocess.run(
+        [sys.executable, "-m", "model_load_test.components.tasks", "plan_serving", given],
+        env={**os.environ, "_KFP_RUNTIME": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "deployment").read_text() == "t"
     assert "candidate: gs://bucket/new in tensorflow/serving:2.19.1" in done.stdout
