@@ -16,6 +16,12 @@ from model_load_test.components.errors import InputError
 AUTO: Final = "auto"
 """The URI of whichever store the place has."""
 
+_CLIENTS: Final = {
+    "vertex": "google.cloud.aiplatform_v1.services.metadata_service",
+    "s3": "s3fs",
+    "gs": "gcsfs",
+}
+
 FIELD: Final = "baseline_store"
 """Name of the parameter that holds a store's URI, for errors."""
 
@@ -129,11 +135,13 @@ def open_store(uri: str) -> BaselineStore:
 def load_client(uri: str) -> None:
     """Imports the client that a store needs, where that takes long: it is no waiting for the store.
 
-    Vertex's is imported with all of its siblings, for ten seconds and more in a fresh container.
+    Vertex's is imported with all of its siblings, for ten seconds and more in a fresh container. What
+    is not installed is complained of when the store is opened.
     """
-    if urlsplit(uri).scheme == "vertex":
+    client = _CLIENTS.get(urlsplit(uri).scheme)
+    if client is not None:
         with contextlib.suppress(ImportError):
-            importlib.import_module("google.cloud.aiplatform_v1.services.metadata_service")
+            importlib.import_module(client)
 
 
 def _open_mlmd(uri: str, parts: SplitResult) -> BaselineStore:
