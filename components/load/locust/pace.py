@@ -195,7 +195,10 @@ def _outcome(exception: BaseException | None, response: Any) -> tuple[str, str]:
         return ("OK" if response is None else status), ""
     if status != _NO_ANSWER and type(exception).__name__ == "LocustBadStatusCode":
         return status, f"{status} {http.client.responses.get(int(status), '')}".strip()
-    return status, f"{type(exception).__name__}: {exception}"
+    cause = getattr(exception, "original", None) or exception  # the client wraps what went wrong
+    if type(cause).__name__ == "Timeout":
+        return status, "no answer within the timeout"
+    return status, f"{type(cause).__name__}: {cause}"
 
 
 def grpc_code_name(name: str) -> str:
