@@ -33,6 +33,24 @@ test-cluster: environment tools  ## tests on the cluster of KUBECONFIG (CLUSTER=
 	@test -n "$(KUBECONFIG)" || { echo "KUBECONFIG names no cluster: see docs/testing-on-a-cluster.md"; exit 1; }
 	MODEL_LOAD_TEST_CLUSTER=$(CLUSTER) pytest -m cluster $(PYTEST_ARGUMENTS)
 
+# TFX pins what this project needs newer, so its tests have an environment of their own, made by uv without
+# the project's settings. TFX 1.21 needs glibc 2.39; TFX 1.16 has wheels for Python 3.10 only where glibc is older.
+GLIBC := $(lastword $(shell getconf GNU_LIBC_VERSION 2>/dev/null))
+TFX_VERSION ?= $(if $(filter 2.39,$(firstword $(sort 2.39 $(GLIBC)))),1.21.0,1.16.0)
+TFX_SERIES := $(if $(filter 1.16.%,$(TFX_VERSION)),3.10,3.11)
+TFX_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/$(TFX_SERIES).*/bin/python3) $(TFX_SERIES))
+TFX := build/tfx-$(TFX_VERSION)
+
+.PHONY: test-tfx
+test-tfx: environment tools $(TFX)/installed  ## tests of the TFX component and the graft, with TFX (TFX_VERSION=1.16.0|1.21.0)
+	$(TFX)/bin/python -m pytest tests/tfx $(PYTEST_ARGUMENTS)
+
+$(TFX)/installed: tests/tfx/requirements-$(TFX_VERSION).txt $(UV)
+	$(UV) venv --no-config --quiet --allow-existing --python $(TFX_PYTHON) $(TFX)
+	$(UV) pip install --no-config --system-certs --quiet --python $(TFX)/bin/python --requirement $<
+	$(UV) pip install --no-config --system-certs --quiet --python $(TFX)/bin/python --no-deps --editable .
+	@touch $@
+
 images: tools  ## both images as localhost/model-load-test/NAME:VERSION (BASE=IMAGE, GENERATORS=FOLDER)
 	images/build.sh
 

@@ -140,17 +140,20 @@ class Backend:
             return self._dag(f"{path}/", component, own_parameters, own_artifacts)
         executor = self.spec["deploymentSpec"]["executors"][component["executorLabel"]]
         if "importer" in executor:
-            return self._importer(component, executor["importer"])
+            return self._importer(component, executor["importer"], own_parameters)
         return self._container(path, component, executor["container"], own_parameters, own_artifacts)
 
     def _constant(self, value: Any) -> Any:
         return value.replace("{{$.pipeline_job_uuid}}", self.run_uuid) if isinstance(value, str) else value
 
-    def _importer(self, component: Mapping[str, Any], importer: Mapping[str, Any]) -> TaskRun:
+    def _importer(
+        self, component: Mapping[str, Any], importer: Mapping[str, Any], parameters: Mapping[str, Any]
+    ) -> TaskRun:
         (output,) = component["outputDefinitions"]["artifacts"]
+        where = importer["artifactUri"]
         artifact = {
             "name": "1",
-            "uri": importer["artifactUri"]["constant"],
+            "uri": where["constant"] if "constant" in where else parameters[where["runtimeParameter"]],
             "metadata": dict(importer.get("metadata", {})),
         }
         return TaskRun("SUCCEEDED", artifacts={output: artifact})

@@ -72,10 +72,14 @@ def pusher(model: Any, blessing: Any, directory: Path | str) -> Any:
     return Pusher(
         model=model.outputs["result"],
         infra_blessing=blessing,
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(directory))
-        ),
+        push_destination=destination(directory),
     )
+
+
+def destination(directory: Path | str) -> Any:
+    """A folder for Pusher to push to."""
+    filesystem = pusher_pb2.PushDestination.Filesystem(base_directory=str(directory))
+    return pusher_pb2.PushDestination(filesystem=filesystem)
 
 
 def infra_validator(model: Any, own: bool) -> Any:

@@ -98,7 +98,7 @@ def test_pusher_goes_by_the_grafted_gate(
     assert backend.run(spec) == ends, backend.account()
     assert pushed(tmp_path / "pushed") == (["the model"] if pushes else [])
     if on_failure == "break":
-        assert backend.tasks["load-test-gate/enforce-gate"].state == "FAILED"
+        assert backend.tasks["load-test-gate/enforce-gate"].state == "FAILED", backend.account()
         assert backend.tasks["Pusher"].state == "SKIPPED"
         return
     verdict = "PASS" if pushes else "FAIL"
