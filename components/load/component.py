@@ -12,7 +12,7 @@ def run_load_test(
     candidate_endpoint: str,
     model_name: str,
     baseline_endpoint: str = "",
-    signature_name: str = "serving_default",
+    signature_name: str = "",
     mode: str = "auto",
     tool: str = "",
     workers: int = 1,
@@ -62,7 +62,7 @@ def run_load_test(
         candidate_endpoint: The new model's server, as grpc://HOST:PORT or http://HOST:PORT.
         model_name: The model's name on the servers.
         baseline_endpoint: The server of the model in production; empty to load the candidate alone.
-        signature_name: The signature to call.
+        signature_name: The signature to call, or one of the payload's; empty for the payload's own.
         mode: duet (both at once), interleaved (in turn, random order), single, or auto: duet when
             there is a baseline endpoint, else single.
         tool: ghz, vegeta or locust; empty for ghz with gRPC and vegeta with HTTP.

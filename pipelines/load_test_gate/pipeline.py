@@ -33,6 +33,8 @@ def load_test_gate(
     model_name: str,
     baseline_endpoint: str = "",
     signature_name: str = "serving_default",
+    signatures: dict[str, object] = {},
+    api: str = "auto",
     mode: str = "auto",
     tool: str = "",
     workers: int = 1,
@@ -59,6 +61,11 @@ def load_test_gate(
     metrics: dict[str, str] = {},
     payload_requests: int = 1000,
     batch_sizes: list[int] = [1, 2, 4],
+    distributions: dict[str, object] = {},
+    examples: str = "",
+    saved_model: str = "",
+    model_inputs: dict[str, str] = {},
+    body_format: str = "auto",
     seed: int = 0,
     margins: dict[str, float] = {},
     alpha: float = 0.05,
@@ -93,6 +100,10 @@ def load_test_gate(
         baseline_endpoint: The server of the model in production; empty to compare with recorded
             runs only.
         signature_name: The signature to call.
+        signatures: Several signatures at once instead: by name a weight, or an object with weight,
+            examples and distributions of its own.
+        api: What the servers speak: tf-serving, oip (Open Inference v2: Triton, KServe, MLServer),
+            seldon, or auto: the candidate is asked.
         mode: duet, interleaved, single, or auto (duet when there is a baseline endpoint).
         tool: ghz, vegeta or locust; empty for ghz with gRPC and vegeta with HTTP.
         workers: Locust's processes per arm.
@@ -126,6 +137,15 @@ def load_test_gate(
             "http://HOST:8002/metrics"}; empty for the usual places of TF Serving and Triton.
         payload_requests: How many different requests to make.
         batch_sizes: Batch sizes to draw from.
+        distributions: What else varies between requests: by batch_size, sequence_length, image_size,
+            string_length, value or value.INPUT a number, a list, or an object such as
+            {"distribution": "lognormal", "median": 40, "sigma": 0.8, "low": 1, "high": 512}.
+        examples: Path or URI of own data to make requests of: JSON, CSV or parquet rows, TFRecords, a
+            warm-up file, images, recorded requests; empty for random values.
+        saved_model: Path or URI of the SavedModel to take the signature from; empty for the server's
+            own metadata.
+        model_inputs: The model's inputs, such as {"x": "float32[?, 4]"}, for servers that publish none.
+        body_format: row or columnar, raw or typed, tensor or ndarray, where the API has the choice.
         seed: Of the requests and the random orders.
         margins: Allowed excess per metric, such as {"p95": 0.10}.
         alpha: One-sided error rate of the gate.
@@ -168,8 +188,15 @@ def load_test_gate(
         endpoint=candidate_endpoint,
         model_name=model_name,
         signature_name=signature_name,
+        signatures=signatures,
         requests=payload_requests,
         batch_sizes=batch_sizes,
+        distributions=distributions,
+        examples=examples,
+        saved_model=saved_model,
+        inputs=model_inputs,
+        api=api,
+        body_format=body_format,
         connection=connection,
         seed=seed,
     )
@@ -178,7 +205,6 @@ def load_test_gate(
         candidate_endpoint=candidate_endpoint,
         model_name=model_name,
         baseline_endpoint=baseline_endpoint,
-        signature_name=signature_name,
         mode=mode,
         tool=tool,
         workers=workers,
