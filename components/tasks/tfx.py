@@ -108,7 +108,9 @@ def tfx_infra_validator(task: ExecutorTask) -> None:
     from model_load_test.components.serving.spec import parse_request_spec
     from model_load_test.components.tfx.serving import deployment_of, request_sender
 
-    serving = {**_json(task, "serving_spec"), "validation_spec": _json(task, "validation_spec")}
+    serving, validation = _json(task, "serving_spec"), _json(task, "validation_spec")
+    if validation:
+        serving["validation_spec"] = validation
     model = task.inputs["model"]
     wanted = deployment_of(serving, {"candidate": saved_model_uri(model)}, _session_info(model), _run(task))
     given = _json(task, "request_spec")

@@ -201,7 +201,7 @@ class InfraValidatorV2(base_component.BaseComponent):
         serving, requests, validation = (
             _plain(spec or {}) for spec in (serving_spec, request_spec, validation_spec)
         )
-        check_serving({**serving, "validation_spec": validation}, requests)
+        check_serving({**serving, "validation_spec": validation} if validation else serving, requests)
         spec = InfraValidatorV2Spec(
             model=model,
             examples=examples,
