@@ -37,7 +37,8 @@ from model_load_test.components.protocols.open_inference_tensors import (
 )
 from model_load_test.components.protocols.signature import NAMELESS, Signature, TensorSpec
 
-pytestmark = pytest.mark.slow
+# The first test also makes the environment.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DTYPES = (
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
