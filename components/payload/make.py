@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from model_load_test.components.payload.values import (
 )
 from model_load_test.components.protocols.client import Api, detect_api, model_metadata, parse_api
 from model_load_test.components.protocols.endpoint import Endpoint
+from model_load_test.components.protocols.protoset import protoset_of_method
 from model_load_test.components.protocols.saved_model import read_signatures
 from model_load_test.components.protocols.signature import (
     INIT_OP_SIGNATURE,
@@ -146,7 +146,8 @@ def make_payload(
         records = _records(parts, encoding, requests, seed)
         written = _write(folder / encoding.file_name, records, len(parts), digest)
         if encoding.protoset:
-            shutil.copyfile(encoding.protoset, folder / encoding.protoset.name)
+            needed = protoset_of_method(encoding.protoset.read_bytes(), encoding.method)
+            (folder / encoding.protoset.name).write_bytes(needed)
         manifest = PayloadManifest(
             protocol=chosen_protocol,
             api=chosen_api,
