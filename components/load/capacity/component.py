@@ -16,7 +16,7 @@ def find_capacity(
     model_name: str,
     objectives: list[str] = ["p99_ms<=50", "error_rate<=0.001"],
     baseline_endpoint: str = "",
-    signature_name: str = "serving_default",
+    signature_name: str = "",
     candidate_metrics: str = "",
     baseline_metrics: str = "",
     load_kind: str = "rate",
@@ -49,7 +49,7 @@ def find_capacity(
         model_name: The model's name on the servers.
         objectives: Percentiles and error rates that must hold, such as ["p99_ms<=50"].
         baseline_endpoint: A second server to compare with; empty for none.
-        signature_name: The signature to call.
+        signature_name: The signature to call, or one of the payload's; empty for the payload's own.
         candidate_metrics: Where the server shows its own metrics, if not in the usual place:
             http://HOST:PORT/PATH. They tell what the server was busy with.
         baseline_metrics: The same of the second server.

@@ -14,7 +14,7 @@ def run_load_job(
     candidate_endpoint: str,
     model_name: str,
     baseline_endpoint: str = "",
-    signature_name: str = "serving_default",
+    signature_name: str = "",
     mode: str = "auto",
     rate_rps: float = 200.0,
     block_seconds: float = 0.0,
@@ -77,7 +77,7 @@ def run_load_job(
         candidate_endpoint: The new model's server, as grpc://HOST:PORT or http://HOST:PORT.
         model_name: The model's name on the servers.
         baseline_endpoint: The server of the model in production; empty to load the candidate alone.
-        signature_name: The signature to call.
+        signature_name: The signature to call, or one of the payload's; empty for the payload's own.
         mode: duet, interleaved, single, or auto: duet when there is a baseline endpoint, else single.
         rate_rps: Offered requests per second and arm of all generators together.
         block_seconds: Length of the blocks that are compared; 0 for one second or 200 requests.
