@@ -78,7 +78,7 @@ def _arguments(command_line: Path) -> list[str]:
 def _flags(arguments: list[str]) -> dict[str, str]:
     """Go's four ways to write a flag: `-name value`, `--name value`, `-name=value`, `--name=value`."""
     flags = {}
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         found = re.fullmatch(r"--?([a-z_]+)(=.*)?", argument, re.DOTALL)
         if found and found[1] in _LAUNCHER_FLAGS and found[1] not in flags:
             flags[found[1]] = found[2][1:] if found[2] else following

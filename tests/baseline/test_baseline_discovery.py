@@ -64,8 +64,9 @@ def test_the_launchers_flags_are_read_from_its_command_line(under):
     assert under(["--surprise", "--run_id", "x"]) == {}
 
 
-def test_here_is_no_launcher():
+def test_here_is_no_launcher(tmp_path):
     assert here().launcher == {}
+    assert here(tmp_path / "nowhere").launcher == {}, "as on a system without /proc"
 
 
 @pytest.mark.parametrize(
