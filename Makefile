@@ -43,7 +43,7 @@ TFX := build/tfx-$(TFX_VERSION)
 
 .PHONY: test-tfx
 test-tfx: environment tools $(TFX)/installed  ## tests of the TFX component and the graft, with TFX (TFX_VERSION=1.16.0|1.21.0)
-	$(TFX)/bin/python -m pytest tests/tfx $(PYTEST_ARGUMENTS)
+	$(TFX)/bin/python -m pytest --timeout 1800 tests/tfx $(PYTEST_ARGUMENTS)
 
 $(TFX)/installed: tests/tfx/requirements-$(TFX_VERSION).txt $(UV)
 	$(UV) venv --no-config --quiet --allow-existing --python $(TFX_PYTHON) $(TFX)
