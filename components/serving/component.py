@@ -173,8 +173,9 @@ def validate_model_server(
         validate: Whether to; without it everything is blessed.
         serving: How to serve, as for `deploy_model_server`.
         storage: How to get at the model, as for `deploy_model_server`.
-        requests: Which requests to send: {"requests": 10, "signature_names": ["serving_default"]}, or
-            TFX InfraValidator's RequestSpec as JSON. {"requests": 0} only loads the model.
+        requests: Which requests to send: {"requests": 10, "signature_names": ["serving_default"],
+            "examples": "gs://..."}, or TFX InfraValidator's RequestSpec as JSON. {"requests": 0} only
+            loads the model; without examples values are random.
         server_tolerations: Kubernetes tolerations of the server's pod.
         server_node_selector: Node labels that the server's pod must find.
         server_affinity: Kubernetes affinity of the server's pod.

@@ -113,7 +113,9 @@ class RequestSpec(msgspec.Struct, frozen=True):
     requests: int = 1
     """To each signature."""
     split_name: str = ""
-    """Of the examples; ours are given as one file, so it is only recorded."""
+    """Of TFX's examples; what is given as `examples` is taken whole."""
+    examples: str = ""
+    """Path or URI of what to make the requests from; empty for random values."""
 
 
 def parse_serving_spec(given: Mapping[str, Any], **overrides: Any) -> ServingSpec:

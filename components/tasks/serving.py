@@ -6,10 +6,9 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from model_load_test.components.cluster.connection import Cluster, connect
@@ -18,8 +17,7 @@ from model_load_test.components.cluster.kinds import SERVICE
 from model_load_test.components.cluster.labels import RunIdentity
 from model_load_test.components.errors import InputError
 from model_load_test.components.image import load_test_image
-from model_load_test.components.payload.make import make_payload
-from model_load_test.components.payload.trial import try_payload
+from model_load_test.components.payload.locations import local_copy
 from model_load_test.components.serving.arm import Arm
 from model_load_test.components.serving.bless import (
     Blessing,
@@ -38,13 +36,13 @@ from model_load_test.components.serving.model_uri import ModelUri, parse_model_u
 from model_load_test.components.serving.readiness import ServedArm
 from model_load_test.components.serving.reuse import reuse
 from model_load_test.components.serving.spec import (
-    RequestSpec,
     ServingSpec,
     parse_request_spec,
     parse_serving_spec,
 )
 from model_load_test.components.serving.teardown import teardown
 from model_load_test.components.tasks.executor import ExecutorTask
+from model_load_test.components.tasks.requests import request_sender
 
 ARMS: Final[tuple[Arm, ...]] = ("candidate", "baseline")
 
@@ -101,7 +99,11 @@ def validate_model_server(task: ExecutorTask) -> None:
         wanted = _deployment(task)
         identity = RunIdentity(wanted.identity.run, f"{wanted.identity.task}{_VALIDATION}")
         requests = parse_request_spec(task.get("requests", {}))
-        blessing = validate(_cluster(task), replace(wanted, identity=identity), _sender(requests, task))
+        with ExitStack() as copies:
+            given = requests.examples
+            examples = copies.enter_context(local_copy(given, "examples")) if given else None
+            send = request_sender(requests, examples)
+            blessing = validate(_cluster(task), replace(wanted, identity=identity), send)
     print(blessing.reason, file=sys.stdout if blessing.blessed else sys.stderr)
     if "blessing" in task.outputs:
         write_blessing(task.outputs["blessing"].path, blessing)
@@ -206,30 +208,6 @@ def _cluster_to_look_at(task: ExecutorTask) -> Cluster | None:
     except InputError:
         return None
     return cluster
-
-
-def _sender(requests: RequestSpec, task: ExecutorTask) -> Callable[[ServedArm], int] | None:
-    if requests.requests == 0:
-        return None
-
-    def send(served: ServedArm) -> int:
-        answered = 0
-        given = task.inputs.get("payload")
-        if given is not None:
-            return try_payload(given.path, served.endpoint)
-        for signature_name in requests.signature_names:
-            with tempfile.TemporaryDirectory(prefix="validation-") as folder:
-                make_payload(
-                    served.endpoint,
-                    model_name=served.model_name,
-                    out_dir=Path(folder),
-                    signature_name=signature_name,
-                    requests=requests.requests,
-                )
-                answered += try_payload(Path(folder), served.endpoint)
-        return answered
-
-    return send
 
 
 def _write_servers(task: ExecutorTask, served: Mapping[str, ServedArm]) -> None:

@@ -106,7 +106,8 @@ def tfx_infra_validator(task: ExecutorTask) -> None:
     from model_load_test.components.cluster.connection import connect
     from model_load_test.components.serving.bless import validate
     from model_load_test.components.serving.spec import parse_request_spec
-    from model_load_test.components.tfx.serving import deployment_of, request_sender
+    from model_load_test.components.tasks.requests import request_sender
+    from model_load_test.components.tfx.serving import deployment_of
 
     serving, validation = _json(task, "serving_spec"), _json(task, "validation_spec")
     if validation:

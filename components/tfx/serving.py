@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,9 @@ from typing import Any, Final
 from model_load_test.components.cluster.connection import connect
 from model_load_test.components.cluster.interruption import interruptible
 from model_load_test.components.cluster.labels import RunIdentity
-from model_load_test.components.payload.make import make_payload
-from model_load_test.components.payload.trial import try_payload
 from model_load_test.components.serving.deploy import Deployment, deploy
 from model_load_test.components.serving.model_uri import parse_model_uri, parse_storage
-from model_load_test.components.serving.readiness import ServedArm
-from model_load_test.components.serving.spec import RequestSpec, parse_serving_spec
+from model_load_test.components.serving.spec import parse_serving_spec
 from model_load_test.components.serving.teardown import teardown
 from model_load_test.components.tasks.executor import local_path
 from model_load_test.components.tfx.gate import Servers
@@ -84,29 +81,6 @@ def deployment_of(
         loader_image=run.loader_image,
         storage=parse_storage(session_info, uris["candidate"]),
     )
-
-
-def request_sender(requests: RequestSpec, examples: Path | None) -> Callable[[ServedArm], int] | None:
-    """Sends a server what InfraValidator's RequestSpec asks for; None where it asks for nothing."""
-    if requests.requests == 0:
-        return None
-
-    def send(server: ServedArm) -> int:
-        answered = 0
-        for signature_name in requests.signature_names:
-            with tempfile.TemporaryDirectory(prefix="validation-") as folder:
-                make_payload(
-                    server.endpoint,
-                    model_name=server.model_name,
-                    out_dir=Path(folder),
-                    signature_name=signature_name,
-                    requests=requests.requests,
-                    examples=examples,
-                )
-                answered += try_payload(Path(folder), server.endpoint)
-        return answered
-
-    return send
 
 
 def _live(settings: Settings) -> Servers:

@@ -61,8 +61,8 @@ def serving_knobs(
             as JSON, or its URI; anything but 1 stops the run. Empty where there was none.
         validate: Whether to load the candidate and send it requests before the load test, as TFX's
             InfraValidator does.
-        validation_requests: Which: {"requests": 10, "signature_names": [...]}, or TFX InfraValidator's
-            RequestSpec as JSON.
+        validation_requests: Which: {"requests": 10, "signature_names": [...], "examples": "gs://..."}, or
+            TFX InfraValidator's RequestSpec as JSON.
         server_tolerations: Kubernetes tolerations of the servers' pods.
         server_node_selector: Node labels that the servers' pods must find.
         server_affinity: Kubernetes affinity of the servers' pods.
