@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import json
 import os
 import select
@@ -113,6 +114,8 @@ def serve(run: Callable[[Sequence[str]], int], prepare: Callable[[], Any]) -> No
     parent = os.getppid()
     listener = plain.socket(fileno=0)
     prepare()
+    gc.collect()
+    gc.freeze()  # or every fork would copy all of it at its first collection
     clients: dict[int, Any] = {}
     while os.getppid() == parent:
         patience_seconds = _BUSY_POLL_SECONDS if clients else _IDLE_POLL_SECONDS

@@ -78,6 +78,8 @@ def paced(user_class: Any, pace: Pace) -> Any:
     """`user_class` as a class of users that make one task a turn, whatever its own wait time says."""
     import gevent
     from locust import TaskSet
+    from locust.exception import StopUser
+    from locust.user.task import LOCUST_STATE_STOPPING
 
     class Paced(user_class):  # type: ignore[misc]  # the class is a user's own
         model_load_test_turn: Turn | None = None
@@ -86,7 +88,10 @@ def paced(user_class: Any, pace: Pace) -> Any:
             super().on_start()
             pace.waiting += 1
             pace.begun.wait()
-            gevent.sleep(pace.take(self))
+            try:
+                gevent.sleep(pace.take(self))
+            except StopUser:  # raised from here it would be logged as an error of the user's
+                self._state = LOCUST_STATE_STOPPING
 
         def wait_time(self) -> float:
             return pace.take(self)
