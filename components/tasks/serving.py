@@ -215,6 +215,10 @@ def _write_servers(task: ExecutorTask, served: Mapping[str, ServedArm]) -> None:
     names = {one.model_name for one in served.values()}
     if len(names) > 1:
         raise InputError("model_name", sorted(names), "both servers must know the model by one name")
+    images = {one.image for one in served.values()} - {""}
+    if len(images) > 1:
+        told = "; ".join(f"{arm}: {one.image}" for arm, one in served.items())
+        print(f"the servers do not run the same image, which is measured too ({told})", file=sys.stderr)
     task.set_output("endpoint_of_candidate", str(candidate.endpoint))
     task.set_output("endpoint_of_baseline", str(baseline.endpoint) if baseline else "")
     task.set_output("served_model_name", candidate.model_name)

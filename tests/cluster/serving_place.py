@@ -55,6 +55,10 @@ class Place:
 @pytest.fixture
 def place(kube: Kube, namespace: str, images: Images) -> Place:
     """The namespace, with a web server that has two models."""
+    return place_in(kube, namespace, images)
+
+
+def place_in(kube: Kube, namespace: str, images: Images) -> Place:
     files = {
         "new.tar.gz": packed_model(b"new"),
         "old.tar.gz": packed_model(b"old"),
