@@ -47,9 +47,8 @@ def versions(endpoint: Endpoint, timeout_seconds: float) -> tuple[VersionStatus,
     """
     require_http(endpoint)
     status, _, text = get_document(endpoint, READY_PATH, timeout_seconds)
-    if status == http.client.NOT_FOUND:
-        status, _, text = get_document(endpoint, _WRAPPER_READY_PATH, timeout_seconds)
-    if status == http.client.OK:
+    # A wrapped model alone has no such path, which it says with 500.
+    if status == http.client.OK or _wrapper_answers(endpoint, timeout_seconds):
         return (VersionStatus("", "AVAILABLE"),)
     if status >= http.client.INTERNAL_SERVER_ERROR:
         return (VersionStatus("", "UNAVAILABLE", error_message=text[:SHOWN_ANSWER_CHARACTERS]),)
@@ -178,6 +177,11 @@ def _texts(array: Array) -> Array:
     except UnicodeDecodeError:
         raise TensorError("body_format", "ndarray", "JSON carries UTF-8 text, these bytes are none") from None
     return texts
+
+
+def _wrapper_answers(endpoint: Endpoint, timeout_seconds: float) -> bool:
+    status, _, _ = get_document(endpoint, _WRAPPER_READY_PATH, timeout_seconds)
+    return status == http.client.OK
 
 
 def _spec(published: Any) -> tuple[dict[str, TensorSpec], tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""A real MLServer in an environment of its own, for the Open Inference Protocol."""
+"""Real servers in environments of their own: MLServer for Open Inference, Seldon Core 1's model wrapper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from model_load_test.components.protocols.endpoint import Endpoint
 MLSERVER = "mlserver==1.7.1"
 INSTALL_SECONDS = 280
 START_SECONDS = 120
+
+SELDON = ("seldon-core==1.18.2", "setuptools<81", "grpcio-reflection<1.63", "grpcio<1.63", "protobuf<5")
 
 RUNTIME = '''
 """Sends back what it understood of each input; refuses what is called forbidden."""
@@ -79,6 +81,31 @@ MODELS = {
     "picky": [{"name": "forbidden", "datatype": "FP32", "shape": [-1, 2]}],
     "silent": None,
 }
+
+
+SELDON_MODELS = '''
+"""Models for Seldon's wrapper: they send back what they understood."""
+
+import numpy as np
+
+
+class Echo:
+    def predict(self, X, names, meta=None):
+        if len(names) not in (0, X.shape[-1]):
+            raise ValueError("names do not fit")
+        return X
+
+
+class Iris(Echo):
+    def init_metadata(self):
+        inputs = [{"messagetype": "tensor", "schema": {"names": ["a", "b", "c"], "shape": [3]}}]
+        return {"name": "iris", "versions": ["v1"], "platform": "test", "inputs": inputs, "outputs": inputs}
+
+    def predict(self, X, names, meta=None):
+        if np.asarray(X).shape[1:] != (3,):
+            raise ValueError("three columns are wanted")
+        return X
+'''
 
 
 @dataclass(frozen=True)
@@ -143,6 +170,56 @@ def mlserver(mlserver_python: Path, tmp_path_factory: pytest.TempPathFactory) ->
             process.kill()
             process.wait()
         log.close()
+
+
+@pytest.fixture(scope="session")
+def seldon_wrapper(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Endpoint]]:
+    """Starts models in Seldon Core 1's own Python wrapper, each a process."""
+    python = environment(repository, "seldon", *SELDON)
+    started: dict[str, tuple[Endpoint, subprocess.Popen[bytes]]] = {}
+
+    def start(model: str) -> Endpoint:
+        if model in started:
+            return started[model][0]
+        folder = tmp_path_factory.mktemp("seldon")
+        (folder / f"{model}.py").write_text(SELDON_MODELS)
+        http, grpc, metrics = free_ports(3)
+        process = subprocess.Popen(
+            [python.with_name("seldon-core-microservice"), model, "--service-type", "MODEL"],
+            cwd=folder,
+            stdout=(folder / "log").open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={
+                **os.environ,
+                "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(http),
+                "PREDICTIVE_UNIT_GRPC_SERVICE_PORT": str(grpc),
+                "PREDICTIVE_UNIT_METRICS_SERVICE_PORT": str(metrics),
+                # its generated messages are of an older protobuf
+                "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
+                "PYTHONPATH": str(folder),
+            },
+        )
+        endpoint = Endpoint("http", "127.0.0.1", http)
+        started[model] = (endpoint, process)
+        try:
+            wait_until_ready(
+                endpoint, model, START_SECONDS, api="seldon", keep_waiting=lambda: process.poll() is None
+            )
+        except InputError as error:
+            pytest.fail(f"{SELDON[0]} did not start ({error}): {(folder / 'log').read_text()[-2000:]}")
+        return endpoint
+
+    yield start
+    for _, process in started.values():
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def environment(repository: Path, name: str, *requirements: str) -> Path:
