@@ -32,6 +32,9 @@ from model_load_test.components.tfx.settings import (
 _RUN_ID = "{{$.pipeline_job_uuid}}"
 """KFP fills it in; a run of its own makes a measurement of its own, whatever is cached."""
 
+_MODEL_NAME = "infra-validation-model"
+"""What TFX's InfraValidator serves a model as that was given no name."""
+
 _EXECUTOR_INPUT = "{{$}}"
 """TFX passes the literal on, and KFP replaces it with everything the task is given."""
 
@@ -186,7 +189,7 @@ class InfraValidatorV2(base_component.BaseComponent):
 
         Args:
             model: The Model that Trainer made.
-            serving_spec: TFX's ServingSpec; its `model_name` is needed.
+            serving_spec: TFX's ServingSpec.
             examples: Examples to send; random values of the model's signature without.
             request_spec: TFX's RequestSpec: how many requests to which signatures. Without one, loading
                 the model is all that is validated.
@@ -201,6 +204,7 @@ class InfraValidatorV2(base_component.BaseComponent):
         serving, requests, validation = (
             _plain(spec or {}) for spec in (serving_spec, request_spec, validation_spec)
         )
+        serving = {"model_name": _MODEL_NAME, **serving}
         check_serving({**serving, "validation_spec": validation} if validation else serving, requests)
         spec = InfraValidatorV2Spec(
             model=model,

@@ -87,7 +87,6 @@ def infra_validator(model: Any, own: bool) -> Any:
     spec = infra_validator_pb2.ServingSpec(
         tensorflow_serving=infra_validator_pb2.TensorFlowServing(tags=["2.16.1"]),
         kubernetes=infra_validator_pb2.KubernetesConfig(),
-        model_name="taxi",
     )
     return (InfraValidatorV2 if own else InfraValidator)(model.outputs["result"], serving_spec=spec)
 

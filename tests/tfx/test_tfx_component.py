@@ -134,6 +134,8 @@ def test_infra_validator_v2_compiles_where_tfx_refuses_its_own(made: ModuleType,
         made.compiled_for_kubeflow([trained, made.infra_validator(trained, own=False)], tmp_path)
     trained = made.imported_model("s3://b/m")
     spec = made.compiled_for_kubeflow([trained, made.infra_validator(trained, own=True)], tmp_path)
+    given = spec["root"]["dag"]["tasks"]["InfraValidatorV2"]["inputs"]["parameters"]["serving_spec"]
+    assert "infra-validation-model" in given["runtimeValue"]["constant"]
     outputs = spec["components"]["InfraValidatorV2"]["outputDefinitions"]["artifacts"]
     assert "tfx.InfraBlessing" in outputs["blessing"]["artifactType"]["instanceSchema"]
 

@@ -25,6 +25,13 @@ from model_load_test.pipelines.tfx import insert_gate
 insert_gate(sys.argv[1], **json.loads(sys.argv[2])).write(sys.argv[1])
 """
 
+COMPILE = """
+import sys
+from kfp import compiler
+from model_load_test.pipelines import load_test_gate
+compiler.Compiler().compile(load_test_gate, sys.argv[1] + "/kubeflow.yaml")
+"""
+
 PUSH_BY_KFP = """
 import sys
 from kfp import compiler, dsl
@@ -105,6 +112,21 @@ def test_pusher_goes_by_the_grafted_gate(
     assert backend.tasks["load-test-gate"].parameters["verdict"] == verdict, backend.account()
     assert backend.tasks["load-test-gate-bless"].artifacts["blessing"]["metadata"]["blessed"] == int(pushes)
     assert backend.tasks["Pusher"].artifacts["pushed_model"]["metadata"]["pushed"] == int(pushes)
+
+
+@pytest.mark.slow
+def test_where_tfx_is_a_gate_can_be_put_in_that_was_compiled_elsewhere(
+    made: ModuleType, programs: Callable[..., None], tmp_path: Path
+) -> None:
+    from model_load_test.pipelines.tfx import insert_gate
+
+    programs(COMPILE, tmp_path)
+    trained = made.imported_model("minio://bucket/model")
+    spec = made.compiled_for_kubeflow([trained, made.pusher(trained, None, "/models")], tmp_path)
+    endpoints = {"candidate_endpoint": "grpc://new:8500", "baseline_endpoint": "grpc://old:8500"}
+    grafted = insert_gate(spec, gate=tmp_path / "kubeflow.yaml", model_name="taxi", **endpoints)
+    assert grafted.platform, "the settings for Kubernetes came along"
+    assert "load-test-gate-bless" in grafted.spec["root"]["dag"]["tasks"]
 
 
 @pytest.mark.slow
