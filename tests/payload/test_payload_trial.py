@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -57,3 +61,62 @@ def test_the_wrong_protocol_and_a_server_that_is_gone(server: EmbeddedServer, tm
     make_payload(server.rest, model_name="digits", out_dir=tmp_path, requests=3)
     with pytest.raises(ServerUnreachable, match="no answer to request 1"):
         try_payload(tmp_path, Endpoint("http", "127.0.0.1", 1))
+
+
+def test_a_request_in_vain_is_sent_twice_and_no_more(tmp_path: Path) -> None:
+    never = threading.Event()
+    seen: list[str] = []
+
+    class Silent(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(self.path)
+            never.wait(20)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Silent) as silent:
+        thread = threading.Thread(target=silent.serve_forever)
+        thread.start()
+        try:
+            with embedded_server("digits", backend="numpy") as real:
+                make_payload(real.rest, model_name="digits", out_dir=tmp_path, requests=1)
+            with pytest.raises(ServerUnreachable, match=r"nothing in 0.2 s"):
+                try_payload(tmp_path, Endpoint("http", "127.0.0.1", silent.server_port), timeout_seconds=0.2)
+        finally:
+            never.set()
+            silent.shutdown()
+            thread.join()
+    assert len(seen) == 2
+
+
+def test_without_tensorflow(tmp_path: Path) -> None:
+    """A pod has none: sets are made, records read and requests tried all the same."""
+    script = (
+        "import sys, struct\n"
+        "sys.modules['tensorflow'] = sys.modules['tensorflow_serving'] = None\n"
+        "from pathlib import Path\n"
+        "import google_crc32c\n"
+        "from model_load_test.components.payload.make import make_payload\n"
+        "from model_load_test.components.payload.trial import try_payload\n"
+        "from model_load_test.components.protocols.endpoint import parse_endpoint\n"
+        "from model_load_test.components.protocols.tf_serving import Example\n"
+        "def masked(data):\n"
+        "    crc = google_crc32c.value(data)\n"
+        "    return struct.pack('<I', ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)\n"
+        "example = Example()\n"
+        "example.features.feature['images'].float_list.value.extend([0.5] * 64)\n"
+        "data = example.SerializeToString()\n"
+        "length = struct.pack('<Q', len(data))\n"
+        "folder = Path(sys.argv[2])\n"
+        "(folder / 'a.tfrecord').write_bytes(length + masked(length) + data + masked(data))\n"
+        "endpoint = parse_endpoint(sys.argv[1])\n"
+        "records = folder / 'a.tfrecord'\n"
+        "make_payload(endpoint, model_name='digits', out_dir=folder, requests=5, examples=records)\n"
+        "print(try_payload(folder, endpoint))\n"
+    )
+    with embedded_server("digits", backend="numpy") as running:
+        command = [sys.executable, "-c", script, str(running.grpc), str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "5\n"
