@@ -40,6 +40,17 @@ def test_only_generators_among_the_children_are_counted() -> None:
     assert 0 < numbers["generator_cores"] <= 1.3
 
 
+def test_other_children_are_no_generators() -> None:
+    idle = subprocess.Popen([sys.executable, "-c", IDLE])
+    try:
+        with SaturationWatch(is_generator, every_seconds=0.05) as watch:
+            time.sleep(0.5)
+    finally:
+        idle.kill()
+        idle.wait()
+    assert "generator_cores" not in watch.summary()
+
+
 def test_a_watch_tells_its_own_cost_and_what_the_machine_did() -> None:
     with SaturationWatch(is_generator, every_seconds=0.05) as watch:
         time.sleep(0.6)
