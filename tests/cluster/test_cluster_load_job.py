@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from cluster_api import Kube, wait_for
 from cluster_fixtures import Images, Server
-from load_job_pods import LoadJobPods, LoadJobRun, grant
+from kfp_steps import pipeline_runner
+from load_job_pods import ACCOUNT, QUICK, LoadJobPods, LoadJobRun, grant
 
 from model_load_test.components.gate.judge import judge
 from model_load_test.components.gate.spec import gate_spec_of_run
@@ -173,3 +179,46 @@ def test_missing_rights_are_named_with_the_role_to_apply(
     assert "kind: Role" in log
     assert "name: model-load-test" in log
     pods.remove()
+
+
+@pytest.fixture(scope="module")
+def gate(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The gate, compiled for the images on the nodes."""
+    folder = tmp_path_factory.mktemp("compiled")
+    subprocess.run(
+        [sys.executable, "-m", "model_load_test.pipelines.compiling", str(folder)],
+        env={**os.environ, "MODEL_LOAD_TEST_IMAGE": images.load_test},
+        check=True,
+    )
+    return folder / "kubeflow.yaml"
+
+
+def test_the_whole_gate_with_two_generators(
+    kube: Kube, namespace: str, images: Images, deploy_server: Callable[..., Server], gate: Path
+) -> None:
+    grant(kube, namespace, "load-job")
+    candidate, baseline = deploy_server("candidate", delay_ms=5), deploy_server("baseline", delay_ms=5)
+    with pipeline_runner(kube, namespace, images.load_test) as runner:
+        run = runner.run(
+            gate,
+            {
+                "candidate_endpoint": candidate.grpc,
+                "baseline_endpoint": baseline.grpc,
+                "model_name": "digits",
+                "rate_rps": 60.0,
+                "block_seconds": 0.5,
+                "looks": [6],
+                "warmup_seconds": 0.5,
+                "payload_requests": 20,
+                "margins": dict(QUICK["margins"]),
+                "on_inconclusive": "warn",
+                "generators": 2,
+                "generator_pods": {"keep_off_servers": "preferred", "resources": QUICK["resources"]},
+            },
+            service_account=ACCOUNT,
+        )
+        logs = "\n".join(f"{name}: {step.state}\n{step.log[-2000:]}" for name, step in run.steps.items())
+        assert run.succeeded, logs
+        rows = pq.read_table(io.BytesIO(run.artifact("run-load-test", "results")))
+    assert set(rows["worker"].to_pylist()) == {0, 1}
+    assert run.steps["compare-to-baseline"].parameters["verdict"] in ("PASS", "INCONCLUSIVE"), logs
