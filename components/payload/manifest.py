@@ -163,7 +163,11 @@ def read_messages(folder: Path) -> list[bytes]:
         raise PayloadError(
             "payload", str(folder), f"it holds {manifest.protocol} requests; make one for grpc"
         )
-    content = _content(folder, manifest)
+    return split_messages(_content(folder, manifest))
+
+
+def split_messages(content: bytes) -> list[bytes]:
+    """The messages of a stream of delimited ones: each after its length as a varint."""
     messages = []
     position = 0
     while position < len(content):

@@ -21,7 +21,7 @@ from model_load_test.components.payload.distributions import (
 )
 from model_load_test.components.payload.manifest import PayloadError
 from model_load_test.components.protocols.signature import Signature, TensorSpec
-from model_load_test.components.protocols.tensors import Array, dtype_number, numpy_dtype
+from model_load_test.components.protocols.tensors import Array, TensorError, dtype_number, numpy_dtype
 
 DEFAULT_BATCH_SIZE: Final = Choice((1.0, 2.0, 4.0), (1.0, 1.0, 1.0))
 DEFAULT_SEQUENCE_LENGTH: Final = Choice((8.0, 16.0, 32.0), (1.0, 1.0, 1.0))
@@ -227,7 +227,7 @@ def refuse_unmakeable(signature: Signature) -> None:
     for name, spec in signature.inputs.items():
         try:
             dtype_number(spec.dtype)
-        except ValueError:
+        except TensorError:
             raise PayloadError(
                 "signature_name",
                 signature.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from model_load_test.components.payload import make
 from model_load_test.components.payload.encoding import encoding_of
+from model_load_test.components.payload.manifest import PayloadError
 from model_load_test.components.payload.recorded import request_inputs
+from model_load_test.components.payload.requests import predict_request, read_requests, request_type
 from model_load_test.components.payload.tf_records import record_rows
 from model_load_test.components.protocols.signature import Signature, TensorSpec
 
@@ -174,3 +178,43 @@ def test_classify_requests_are_tensorflows(values: list[float]) -> None:
         without_length(encoding.record(signature, inputs))
     )
     assert list(request.input.example_list.examples) == [example, example]
+
+
+def test_public_parts_are_of_tensorflow_servings_own_types(tmp_path: Any) -> None:
+    from tensorflow_serving.apis import classification_pb2, predict_pb2
+
+    signature = Signature(
+        "serving_default",
+        PREDICT,
+        {"image_bytes": TensorSpec("string", (-1,)), "scale": TensorSpec("float16", (-1,))},
+        {},
+    )
+    body = {"instances": [{"image_bytes": {"b64": "/9j/"}, "scale": 1.5}, {"image_bytes": "x", "scale": 2}]}
+    request = predict_request(json.dumps(body), signature, "flowers")
+    assert isinstance(request, predict_pb2.PredictRequest)
+    assert request.model_spec.name == "flowers"
+    assert tf.make_ndarray(request.inputs["image_bytes"]).tolist() == [b"\xff\xd8\xff", b"x"]
+    assert tf.make_ndarray(request.inputs["scale"]).dtype == np.float16
+    classify = Signature("s", "tensorflow/serving/classify", {"inputs": TensorSpec("string", (-1,))}, {})
+    found = predict_request('{"examples": [{"x": 1.5}]}', classify, "m")
+    assert isinstance(found, classification_pb2.ClassificationRequest)
+    for wrong in ("{", "[1]", '{"rows": 1}', '{"signature_name": "other", "instances": [1]}'):
+        with pytest.raises(PayloadError):
+            predict_request(wrong, signature, "m")
+    recorded = tmp_path / "request.json"
+    recorded.write_text(json.dumps({"inputs": [[1.0, 2.0]]}))
+    saved = Signature("serving_default", PREDICT, {"x": TensorSpec("float32", (-1, 2))}, {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(make, "read_signatures", lambda path: {"serving_default": saved})
+        options = {"protocol": "grpc", "out_dir": tmp_path / "set", "requests": 3, "examples": recorded}
+        make.make_payload("model", model_name="m", **options)
+    requests = list(read_requests(tmp_path / "set"))
+    assert [type(one) for one in requests] == [predict_pb2.PredictRequest] * 3
+    assert tf.make_ndarray(requests[0].inputs["x"]).tolist() == [[1.0, 2.0]]
+
+
+def test_without_it_they_are_messages_of_the_same_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    from model_load_test.components.protocols import tf_serving
+
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis.predict_pb2", None)
+    assert request_type(tf_serving.PREDICT) is tf_serving.PredictRequest
