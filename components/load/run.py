@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model_load_test.components.load.blocks import assign_block, with_schedule
+from model_load_test.components.load.bottleneck import bottleneck_line, bottlenecks_of
 from model_load_test.components.load.bottleneck_probe import BottleneckProbe
 from model_load_test.components.load.connection import (
     ConnectionOptions,
@@ -151,6 +152,9 @@ def run_load_test(
     table = runner.table()
     runner.checks += locust_findings(runner.accounts)
     found = probe.findings(table, core_shares(runner.accounts))
+    line = bottleneck_line(bottlenecks_of(found))
+    if line:
+        progress(ProgressUpdate(line))
     metadata = RunMetadata(
         load_spec=msgspec.to_builtins(spec),
         payload=payload_facts(manifest),
