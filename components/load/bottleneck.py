@@ -151,13 +151,11 @@ def _split(arm: ArmEvidence, server: ServerTimes, numbers: dict[str, float]) -> 
     whole = sum(parts.values())
     leading = max(parts, key=lambda part: parts[part])
     share = parts[leading] / whole if whole > 0 else 0.0
-    told = _split_text(parts, whole)
+    told = f"of the mean latency of {_ms(whole)}: {_split_text(parts)}"
     if share < LEADING_SHARE:
-        return Bottleneck("unknown", f"no part is half of the mean latency: {told}", numbers)
+        return Bottleneck("unknown", f"no part is half {told}", numbers)
     if leading == "network or proxy" and parts[leading] < TRANSPORT_SECONDS:
-        detail = (
-            f"nothing stood out: outside the server's clock is no more than handling a message takes: {told}"
-        )
+        detail = f"nothing stood out: handling a message takes as much as lies outside the server, {told}"
         return Bottleneck("unknown", detail, numbers)
     if leading == "network or proxy" and arm.connect_seconds is not None:
         told += f"; a connection opens in {_ms(arm.connect_seconds)}"
@@ -167,7 +165,7 @@ def _split(arm: ArmEvidence, server: ServerTimes, numbers: dict[str, float]) -> 
         told += f"; {arm.in_flight:.1f} requests were in flight on average"
         if not server.queue_is_told:
             told += " (its wait is what its request latency has beyond the model's run)"
-    return Bottleneck(leading, f"{share:.0%} of the mean latency: {told}", numbers)
+    return Bottleneck(leading, f"{share:.0%} {told}", numbers)
 
 
 def _parts(arm: ArmEvidence, server: ServerTimes) -> dict[Verdict, float]:
@@ -188,9 +186,9 @@ _PART_TEXTS: Final[Mapping[Verdict, str]] = {
 }
 
 
-def _split_text(parts: Mapping[Verdict, float], whole: float) -> str:
+def _split_text(parts: Mapping[Verdict, float]) -> str:
     texts = [f"{_PART_TEXTS[part]} {_ms(seconds)}" for part, seconds in parts.items() if seconds > 0]
-    return f"of {_ms(whole)}, " + ", ".join(texts)
+    return ", ".join(texts)
 
 
 def _without_server(arm: ArmEvidence, numbers: dict[str, float]) -> Bottleneck:
