@@ -122,7 +122,7 @@ def run_load_test(
 
     from model_load_test.components.baseline.fingerprint import collect_fingerprint
     from model_load_test.components.baseline.noise_floor import noise_floor_key, noise_floor_of_run
-    from model_load_test.components.gate.spec import gate_spec_of_run
+    from model_load_test.components.gate.spec import gate_spec_of_run, parse_gate_spec
     from model_load_test.components.gate.stopping import load_stop_rule
     from model_load_test.components.load.generators import find_generator
     from model_load_test.components.load.preflight import prepare
@@ -142,6 +142,7 @@ def run_load_test(
         "max_error_share": max_error_share,
     }
     demands = {"margins": margins, "alpha": alpha, "objectives": objectives}
+    parse_gate_spec(demands)
     with tempfile.TemporaryDirectory(prefix="load-test-") as work_path:
         test = prepare(
             candidate_endpoint=candidate_endpoint,
