@@ -106,10 +106,13 @@ def test_status_metadata_and_kind(endpoint: Any) -> None:
 
 
 @pytest.mark.parametrize("model_name", ["digits", "every_type", "tokens", "pictures"])
-@pytest.mark.parametrize("body_format", ["auto", "typed"])
-def test_every_request_is_answered(endpoint: Any, tmp_path: Path, model_name: str, body_format: str) -> None:
-    if body_format == "typed" and endpoint.protocol == "http":
-        pytest.skip("JSON has no typed form")
+@pytest.mark.parametrize(
+    ("transport", "body_format"), [("grpc", "auto"), ("grpc", "typed"), ("rest", "auto")]
+)
+def test_every_request_is_answered(
+    mlserver: Any, tmp_path: Path, model_name: str, transport: str, body_format: str
+) -> None:
+    endpoint = getattr(mlserver, transport)
     manifest = make_payload(
         endpoint, model_name=model_name, out_dir=tmp_path, requests=20, body_format=body_format
     )
