@@ -102,10 +102,11 @@ class BottleneckProbe:
 
     def _bottleneck(self, arm: Arm, table: pa.Table, numbers: Mapping[str, float]) -> Bottleneck | None:
         rows = self._rows(arm, table)
-        blocks = columns.distinct(columns.numbers(rows["block"], np.int32))
-        measured = [int(block) for block in blocks if block >= 0]
-        if not measured:
+        if not rows.num_rows:
             return None
+        blocks = columns.distinct(columns.numbers(rows["block"], np.int32))
+        # rows that all came after their block's time are those of a generator that fell far behind
+        measured = [int(block) for block in blocks if block >= 0] or [0]
         segment_seconds = LEAD_SECONDS + self._spec.block_seconds + TAIL_SECONDS
         rates = [self._spec.rate_of_block(block) for block in measured]
         times, missing = self._server_times(arm)
