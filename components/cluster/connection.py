@@ -306,6 +306,9 @@ class Cluster:
             text = error.body if error.body is not None else error.reason or ""
             return int(error.status or 0), text if isinstance(text, bytes) else str(text).encode()
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            # No waiting makes a certificate trusted.
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                return HTTPStatus.MISDIRECTED_REQUEST, f"its certificate is not trusted ({error})".encode()
             return 0, f"{type(error).__name__}: {error}".encode()
 
 

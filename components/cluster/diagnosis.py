@@ -101,7 +101,9 @@ def explain_unschedulable(
         if taints:
             parts.append(f"tolerate {taints}, or choose other nodes")
         if asked and "node affinity/selector" in scheduler_says:
-            parts.append(f"its node selector is {asked}; no free node has that")
+            parts.append(f"its node selector is {asked}: nodes with it are missing, tainted or full")
+        if "untolerated taint" in scheduler_says and not taints:
+            parts.append("which taint, can be told with the right to list nodes (a ClusterRole)")
         return "; ".join(parts)
     reasons = [_against(spec, node) for node in nodes]
     lines = [f"{node['metadata']['name']} {why}" for node, why in zip(nodes, reasons, strict=True) if why]

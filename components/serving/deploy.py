@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from model_load_test.components.cluster.connection import Cluster
 from model_load_test.components.cluster.failures import ClusterError
-from model_load_test.components.cluster.interruption import interruptible
+from model_load_test.components.cluster.interruption import Interrupted, interruptible
 from model_load_test.components.cluster.kinds import JOB, Kind, kind_of
 from model_load_test.components.cluster.labels import RunIdentity
 from model_load_test.components.cluster.ownership import (
@@ -28,6 +28,9 @@ from model_load_test.components.serving.model_uri import ModelUri, Storage
 from model_load_test.components.serving.readiness import ServedArm, wait_until_served
 from model_load_test.components.serving.spec import ServingSpec
 from model_load_test.components.serving.teardown import teardown
+
+_STOPPED_WAIT_SECONDS: Final = 20.0
+_FAILED_WAIT_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True)
@@ -166,8 +169,10 @@ def _write_down(
 
 def _clean_up(cluster: Cluster, identity: RunIdentity, error: BaseException) -> None:
     print(f"removing what was deployed, after: {type(error).__name__}", file=sys.stderr, flush=True)
+    # What is told to stop is killed before long; everything has been deleted when we begin to wait.
+    wait_seconds = _STOPPED_WAIT_SECONDS if isinstance(error, Interrupted) else _FAILED_WAIT_SECONDS
     try:
-        teardown(cluster, identity)
+        teardown(cluster, identity, deadline_seconds=wait_seconds)
     except ClusterError as failure:
         print(
             f"it could not all be removed ({failure}); the cluster does so at the deadline, or "

@@ -232,6 +232,7 @@ def account_of(kube: Kube, namespace: str, name: str) -> Cluster:
     admin = kube.api.configuration
     configuration = kubernetes.client.Configuration()
     configuration.host, configuration.ssl_ca_cert = admin.host, admin.ssl_ca_cert
+    configuration.verify_ssl = admin.verify_ssl
     configuration.api_key = {"authorization": f"Bearer {json.loads(answer.data)['status']['token']}"}
     configuration.retries = False
     return Cluster(kubernetes.client.ApiClient(configuration), namespace)

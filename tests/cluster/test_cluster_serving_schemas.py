@@ -50,7 +50,7 @@ def install(kube: Kube, path: Path) -> str:
 
 
 def is_served(definition: dict[str, Any] | None) -> bool:
-    conditions = (definition or {}).get("status", {}).get("conditions", [])
+    conditions = (definition or {}).get("status", {}).get("conditions") or []
     return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 

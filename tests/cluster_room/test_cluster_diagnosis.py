@@ -84,6 +84,12 @@ def test_without_the_right_to_see_nodes_the_scheduler_is_quoted_and_the_selector
     assert "its node selector is pool=gpu" in text
 
 
+def test_a_scheduler_that_names_no_taint_is_quoted_with_what_would_tell_it() -> None:
+    newer = "0/1 nodes are available: 1 node(s) had untolerated taint(s)."
+    assert "right to list nodes" in explain_unschedulable(unschedulable(), None, newer)
+    assert "right to list nodes" not in explain_unschedulable(unschedulable(), None, SCHEDULER)
+
+
 @pytest.mark.parametrize(
     ("toleration", "tolerated"),
     [
