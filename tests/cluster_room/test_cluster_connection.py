@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import yaml
@@ -11,6 +14,7 @@ from api_server import ApiServer, Asked, connect_to, status
 from model_load_test.components.cluster.connection import Cluster, connect
 from model_load_test.components.cluster.failures import (
     AlreadyExists,
+    ClusterError,
     ClusterUnreachable,
     MissingRight,
     QuotaExceeded,
@@ -147,6 +151,23 @@ def test_what_a_policy_refuses_is_shown_as_it_says(
 def test_a_webhook_that_does_not_answer_is_asked_again(api: ApiServer) -> None:
     api.says("PATCH", f"{MAPS}/one", (500, status("failed calling webhook")), (200, MAP))
     assert connect_to(api.port, 30.0).apply(MAP) == MAP
+
+
+def test_a_certificate_that_is_not_trusted_is_said_at_once() -> None:
+    trustme = pytest.importorskip("trustme", reason="trustme is not installed")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    cluster = connect_to(server.server_address[1], 600.0)
+    cluster.client.configuration.host = f"https://127.0.0.1:{server.server_address[1]}"
+    with pytest.raises(ClusterError, match="certificate is not trusted"):
+        cluster.get(CONFIG_MAP, "one")
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 def test_without_any_cluster_the_error_names_what_to_give(
