@@ -256,6 +256,14 @@ def _validate(spec: LoadSpec) -> None:
             value,
             f"gRPC keeps its HTTP/2 connections and says how many by `connections`; leave it at {plain}",
         )
+    for field, plain in (("keep_alive", True), ("max_connections", 0)):
+        value = getattr(spec, field)
+        _require(
+            spec.http_version == "1.1" or value == plain,
+            field,
+            value,
+            f"HTTP/2 sends all requests through one connection that it keeps; leave it at {plain}",
+        )
     requests = 2 * spec.max_pairs * spec.requests_per_block
     _require(
         requests <= MAX_REQUESTS,

@@ -102,6 +102,12 @@ def test_a_block_is_a_second_or_two_hundred_requests(rate_rps: float, seconds: f
         ({"http_version": "2"}, "http_version", "gRPC keeps its HTTP/2"),
         ({"keep_alive": False}, "keep_alive", "leave it at True"),
         ({"max_connections": 3}, "max_connections", "leave it at 0"),
+        ({"protocol": "http", "http_version": "2", "keep_alive": False}, "keep_alive", "one connection"),
+        (
+            {"protocol": "http", "http_version": "2", "max_connections": 2},
+            "max_connections",
+            "one connection",
+        ),
     ],
 )
 def test_bad_values_name_field_value_and_remedy(values: dict[str, Any], field: str, remedy: str) -> None:
