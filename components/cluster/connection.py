@@ -304,12 +304,13 @@ class Cluster:
             return int(response.status), bytes(response.data)
         except ApiException as error:
             text = error.body if error.body is not None else error.reason or ""
-            return int(error.status or 0), text if isinstance(text, bytes) else str(text).encode()
+            status, said = int(error.status or 0), text if isinstance(text, bytes) else str(text).encode()
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            status, said = 0, f"{type(error).__name__}: {error}".encode()
+        if not status and b"CERTIFICATE_VERIFY_FAILED" in said:
             # No waiting makes a certificate trusted.
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                return HTTPStatus.MISDIRECTED_REQUEST, f"its certificate is not trusted ({error})".encode()
-            return 0, f"{type(error).__name__}: {error}".encode()
+            return HTTPStatus.MISDIRECTED_REQUEST, b"its certificate is not trusted: " + said
+        return status, said
 
 
 def connect(namespace: str = "", *, patience_seconds: float = 120.0) -> Cluster:

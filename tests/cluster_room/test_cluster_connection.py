@@ -161,7 +161,7 @@ def test_a_certificate_that_is_not_trusted_is_said_at_once() -> None:
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    cluster = connect_to(server.server_address[1], 600.0)
+    cluster = connect_to(server.server_address[1], 60.0)
     cluster.client.configuration.host = f"https://127.0.0.1:{server.server_address[1]}"
     with pytest.raises(ClusterError, match="certificate is not trusted"):
         cluster.get(CONFIG_MAP, "one")
