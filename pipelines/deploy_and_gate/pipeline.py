@@ -20,7 +20,7 @@ from model_load_test.components import (
     teardown_model_server,
     validate_model_server,
 )
-from model_load_test.pipelines.deploy_and_gate.knobs import combined, described, own_knobs
+from model_load_test.pipelines.knobs import combined, described, own_knobs
 from model_load_test.pipelines.load_test_gate.pipeline import GateOutputs, load_test_gate
 
 

@@ -1,76 +1,40 @@
-"""The gate as a pipeline for Vertex AI: the same sub-DAG without Kubernetes settings."""
+"""The gate as a pipeline for Vertex AI: the same sub-DAG without what only a Kubernetes cluster has."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Final
 
 from kfp import dsl
 
+from model_load_test.pipelines.knobs import combined, described, own_knobs
 from model_load_test.pipelines.load_test_gate.pipeline import load_test_gate
 
+_OF_KUBERNETES: Final = (
+    "tolerations",
+    "node_selector",
+    "node_affinity",
+    "cpu_request",
+    "memory_request",
+    "connection_files",
+    "generators",
+    "generator_pods",
+)
+_SERVER_KIND: Final = "vertex"
 
-@dsl.pipeline(name="load-test-gate", description="Is the candidate slower to serve than the baseline?")
-def load_test_gate_on_vertex(
-    candidate_endpoint: str,
-    model_name: str,
-    baseline_endpoint: str = "",
-    signature_name: str = "serving_default",
-    signatures: dict[str, object] = {},
-    api: str = "auto",
-    payload_requests: int = 1000,
-    batch_sizes: list[int] = [1, 2, 4],
-    distributions: dict[str, object] = {},
-    examples: str = "",
-    saved_model: str = "",
-    model_inputs: dict[str, str] = {},
-    mode: str = "auto",
-    rate_rps: float = 200.0,
-    rate_profile: dict[str, object] = {},
-    concurrency: int = 0,
-    connection: dict[str, object] = {},
-    allowed_hosts: list[str] = [],
-    max_rate_rps: float = 5000.0,
-    looks: list[int] = [10, 15, 20, 30, 60],
-    margins: dict[str, float] = {},
-    alpha: float = 0.05,
-    objectives: list[str] = [],
-    on_inconclusive: str = "fail",
-    on_no_baseline: str = "warn",
-    baseline_store: str = "",
-    namespace: str = "default",
-    model_version: str = "",
-    server_kind: str = "vertex",
-    server_image: str = "",
-) -> None:
-    """Load tests a candidate model server against a baseline and breaks the run when it is slower.
 
-    The parameters are those of `load_test_gate`.
-    """
-    load_test_gate(
-        candidate_endpoint=candidate_endpoint,
-        model_name=model_name,
-        baseline_endpoint=baseline_endpoint,
-        signature_name=signature_name,
-        signatures=signatures,
-        api=api,
-        payload_requests=payload_requests,
-        batch_sizes=batch_sizes,
-        distributions=distributions,
-        examples=examples,
-        saved_model=saved_model,
-        model_inputs=model_inputs,
-        mode=mode,
-        rate_rps=rate_rps,
-        rate_profile=rate_profile,
-        concurrency=concurrency,
-        connection=connection,
-        allowed_hosts=allowed_hosts,
-        max_rate_rps=max_rate_rps,
-        looks=looks,
-        margins=margins,
-        alpha=alpha,
-        objectives=objectives,
-        on_inconclusive=on_inconclusive,
-        on_no_baseline=on_no_baseline,
-        baseline_store=baseline_store,
-        namespace=namespace,
-        model_version=model_version,
-        server_kind=server_kind,
-        server_image=server_image,
-    )
+def _knobs() -> list[inspect.Parameter]:
+    return [
+        knob.replace(default=_SERVER_KIND) if knob.name == "server_kind" else knob
+        for knob in own_knobs(load_test_gate.pipeline_func, without=_OF_KUBERNETES)
+    ]
+
+
+def _compose(*values: Any) -> None:
+    given = dict(zip([knob.name for knob in _knobs()], values, strict=True))
+    load_test_gate(**given).set_caching_options(False)
+
+
+load_test_gate_on_vertex: Final = dsl.pipeline(
+    name="load-test-gate", description="Is the candidate slower to serve than the baseline?"
+)(combined(_compose, _knobs(), None, described(load_test_gate.pipeline_func)))

@@ -19,14 +19,29 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+FILES = ("kubeflow.yaml", "deploy_and_gate.yaml", "capacity_search.yaml", "vertex.yaml")
+"""What `make compile` writes; a test below holds this list against it."""
+REQUIRED = {
+    "kubeflow.yaml": {"candidate_endpoint", "model_name"},
+    "deploy_and_gate.yaml": {"model_name"},
+    "capacity_search.yaml": {"candidate_endpoint", "model_name"},
+    "vertex.yaml": {"candidate_endpoint", "model_name"},
+}
+KNOWN_PLACEHOLDERS = re.compile(
+    r"\{\{\$(\.(inputs|outputs|pipeline_[a-z_]+|pipeline)[^}]*|\.json_escape\[1\])?\}\}"
+)
+MOST_BYTES = 150_000
+
+
 def documents(path: Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(path.read_text()))
 
 
-def executors(compiled: Path) -> dict[str, Any]:
+def executors(folder: Path) -> dict[str, Any]:
     return {
-        **documents(compiled / "kubeflow.yaml")[0]["deploymentSpec"]["executors"],
-        **documents(compiled / "vertex.yaml")[0]["deploymentSpec"]["executors"],
+        f"{name}/{executor}": found
+        for name in FILES
+        for executor, found in documents(folder / name)[0]["deploymentSpec"]["executors"].items()
     }
 
 
@@ -61,9 +76,28 @@ def test_nothing_is_installed_at_run_time(compiled: Path) -> None:
         assert "pip install" not in " ".join(executor["container"]["command"])
 
 
-def test_every_task_is_uncached(compiled: Path) -> None:
-    for name, task in tasks(documents(compiled / "kubeflow.yaml")[0]).items():
-        assert not task.get("cachingOptions", {}).get("enableCache"), name
+def test_these_are_all_files(compiled: Path) -> None:
+    assert {path.name for path in compiled.iterdir()} == set(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_task_is_uncached(compiled: Path, name: str) -> None:
+    for task_name, task in tasks(documents(compiled / name)[0]).items():
+        if "taskInfo" in task and not task["componentRef"]["name"].startswith("comp-condition"):
+            assert not task.get("cachingOptions", {}).get("enableCache"), task_name
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_document_is_larger_than_a_backend_takes(compiled: Path, name: str) -> None:
+    assert (compiled / name).stat().st_size <= MOST_BYTES
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_placeholder_is_one_that_kubeflow_resolves(compiled: Path, name: str) -> None:
+    text = (compiled / name).read_text()
+    unknown = [found for found in re.findall(r"\{\{.*?\}\}", text) if not KNOWN_PLACEHOLDERS.fullmatch(found)]
+    assert not unknown
+    assert "google_cloud" not in text
 
 
 def test_enforcing_comes_after_every_artifact(compiled: Path) -> None:
@@ -71,14 +105,18 @@ def test_enforcing_comes_after_every_artifact(compiled: Path) -> None:
     assert set(enforce["dependentTasks"]) >= {"compare-to-baseline", "write-report", "record-baseline"}
 
 
-def test_no_input_is_an_optional_artifact_and_every_knob_has_a_description(compiled: Path) -> None:
-    spec = documents(compiled / "kubeflow.yaml")[0]
+@pytest.mark.parametrize("name", FILES)
+def test_no_input_is_an_optional_artifact_and_every_knob_has_a_description(compiled: Path, name: str) -> None:
+    spec = documents(compiled / name)[0]
     inputs = spec["root"]["inputDefinitions"]
     assert "artifacts" not in inputs
-    required = {name for name, knob in inputs["parameters"].items() if not knob.get("isOptional")}
-    assert required == {"candidate_endpoint", "model_name"}
-    undescribed = [name for name, knob in inputs["parameters"].items() if not knob.get("description")]
+    required = {knob for knob, found in inputs["parameters"].items() if not found.get("isOptional")}
+    assert required == REQUIRED[name]
+    undescribed = [knob for knob, found in inputs["parameters"].items() if not found.get("description")]
     assert not undescribed
+    for component, found in spec["components"].items():
+        artifacts = found.get("inputDefinitions", {}).get("artifacts", {})
+        assert not [artifact for artifact, told in artifacts.items() if told.get("isOptional")], component
 
 
 def test_where_the_load_runs_is_said_at_run_time(compiled: Path) -> None:
@@ -86,10 +124,8 @@ def test_where_the_load_runs_is_said_at_run_time(compiled: Path) -> None:
     settings = platform["executors"]["exec-run-load-test"]
     assert settings["tolerations"] == [{"tolerationJson": {"componentInputParameter": "tolerations"}}]
     assert settings["nodeSelector"] == {"nodeSelectorJson": {"componentInputParameter": "node_selector"}}
-    assert settings["nodeAffinity"] == [
-        {"nodeAffinityJson": {"componentInputParameter": "node_affinity"}}
-    ]
-    container = executors(compiled)["exec-run-load-test"]["container"]
+    assert settings["nodeAffinity"] == [{"nodeAffinityJson": {"componentInputParameter": "node_affinity"}}]
+    container = executors(compiled)["vertex.yaml/exec-run-load-test"]["container"]
     asked = documents(compiled / "kubeflow.yaml")[0]["deploymentSpec"]["executors"]["exec-run-load-test"]
     assert asked["container"]["resources"] == {
         "resourceCpuRequest": "{{$.inputs.parameters['pipelinechannel--cpu_request']}}",
@@ -98,9 +134,12 @@ def test_where_the_load_runs_is_said_at_run_time(compiled: Path) -> None:
     assert "resources" not in container, "Vertex has no requests"
 
 
-def test_no_knob_is_called_like_a_secret(compiled: Path) -> None:
-    names = documents(compiled / "kubeflow.yaml")[0]["root"]["inputDefinitions"]["parameters"]
-    assert not [name for name in names if re.search(r"token|password|secret|credential", name)]
+@pytest.mark.parametrize("name", FILES)
+def test_no_knob_takes_a_secret(compiled: Path, name: str) -> None:
+    knobs = documents(compiled / name)[0]["root"]["inputDefinitions"]["parameters"]
+    named = {knob for knob in knobs if re.search(r"token|password|secret|credential", knob)}
+    # the name of a Kubernetes Secret is none
+    assert named <= {"connection_secret"}
 
 
 def test_the_compiled_gate_can_be_one_task_of_another_pipeline(compiled: Path, tmp_path: Path) -> None:

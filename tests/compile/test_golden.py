@@ -20,7 +20,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["kubeflow.yaml", "deploy_and_gate.yaml", "capacity_search.yaml", "vertex.yaml"])
+@pytest.mark.parametrize(
+    "name", ["kubeflow.yaml", "deploy_and_gate.yaml", "capacity_search.yaml", "vertex.yaml"]
+)
 def test_the_compiled_pipeline_is_the_reviewed_one(name: str, compiled: Path) -> None:
     golden = (GOLDEN / name).read_text()
     if f"sdkVersion: kfp-{kfp.__version__}" not in golden:
