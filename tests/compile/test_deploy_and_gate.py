@@ -9,8 +9,8 @@ import yaml
 from kfp import compiler
 
 from model_load_test.components.image import load_test_image
-from model_load_test.pipelines.knobs import combined, described, own_knobs
 from model_load_test.pipelines.deploy_and_gate.pipeline import deploy_and_gate
+from model_load_test.pipelines.knobs import combined, described, own_knobs
 from model_load_test.pipelines.load_test_gate.pipeline import load_test_gate
 
 
