@@ -12,7 +12,7 @@ from typing import Final
 
 from model_load_test.components.cluster.interruption import Interrupted
 from model_load_test.components.errors import InputError
-from model_load_test.components.tasks.executor import parse_executor_input
+from model_load_test.components.executor import parse_executor_input
 
 TASKS: Final = {
     "plan_serving": "serving",

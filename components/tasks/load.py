@@ -14,6 +14,7 @@ from model_load_test.components.baseline.noise_floor import noise_floor_key, noi
 from model_load_test.components.cluster.connection import connect
 from model_load_test.components.cluster.labels import RunIdentity
 from model_load_test.components.errors import InputError
+from model_load_test.components.executor import ExecutorTask, TaskArtifact
 from model_load_test.components.gate.spec import gate_spec_of_run
 from model_load_test.components.gate.stopping import load_stop_rule
 from model_load_test.components.load.blocks import rows_of_arm
@@ -24,7 +25,6 @@ from model_load_test.components.load.run import StopRule
 from model_load_test.components.parameters import refuse_unknown, whole_numbers
 from model_load_test.components.results.summary import summarize_blocks, to_json_values
 from model_load_test.components.results.table import write_results
-from model_load_test.components.tasks.executor import ExecutorTask, TaskArtifact
 
 _LOAD: Final[Mapping[str, Any]] = {
     "rate_rps": 200.0,

@@ -16,6 +16,7 @@ from model_load_test.components.cluster.failures import MissingRight
 from model_load_test.components.cluster.kinds import SERVICE
 from model_load_test.components.cluster.labels import RunIdentity
 from model_load_test.components.errors import InputError
+from model_load_test.components.executor import ExecutorTask
 from model_load_test.components.image import load_test_image
 from model_load_test.components.payload.locations import local_copy
 from model_load_test.components.serving.arm import Arm
@@ -41,7 +42,6 @@ from model_load_test.components.serving.spec import (
     parse_serving_spec,
 )
 from model_load_test.components.serving.teardown import teardown
-from model_load_test.components.tasks.executor import ExecutorTask
 from model_load_test.components.tasks.requests import request_sender
 
 ARMS: Final[tuple[Arm, ...]] = ("candidate", "baseline")

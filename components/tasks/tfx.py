@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.executor import ExecutorTask, TaskArtifact
 from model_load_test.components.gate.policy import may_continue
 from model_load_test.components.gate.spec import parse_gate_spec
 from model_load_test.components.gate.verdict import Outcome, Verdict
 from model_load_test.components.image import load_test_image
-from model_load_test.components.tasks.executor import ExecutorTask, TaskArtifact
 from model_load_test.components.tfx.blessing import (
     has_model,
     is_blessed,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from model_load_test.components.errors import InputError
-from model_load_test.components.tasks.executor import TaskArtifact
+from model_load_test.components.executor import TaskArtifact
 
 BLESSED_FILE: Final = "INFRA_BLESSED"
 NOT_BLESSED_FILE: Final = "INFRA_NOT_BLESSED"

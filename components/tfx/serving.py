@@ -12,11 +12,11 @@ from typing import Any, Final
 from model_load_test.components.cluster.connection import connect
 from model_load_test.components.cluster.interruption import interruptible
 from model_load_test.components.cluster.labels import RunIdentity
+from model_load_test.components.executor import local_path
 from model_load_test.components.serving.deploy import Deployment, deploy
 from model_load_test.components.serving.model_uri import parse_model_uri, parse_storage
 from model_load_test.components.serving.spec import parse_serving_spec
 from model_load_test.components.serving.teardown import teardown
-from model_load_test.components.tasks.executor import local_path
 from model_load_test.components.tfx.gate import Servers
 from model_load_test.components.tfx.settings import Settings
 

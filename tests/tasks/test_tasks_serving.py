@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from model_load_test.components import deploy_model_server, plan_serving, validate_model_server
+from model_load_test.components.executor import parse_executor_input
 from model_load_test.components.serving.embedded.process import EmbeddedServer, embedded_server
 from model_load_test.components.tasks.__main__ import TASKS, main
-from model_load_test.components.tasks.executor import parse_executor_input
 
 MODEL = {"model_name": "digits", "candidate_model": "gs://bucket/new", "run_id": "r", "task_id": "t"}
 

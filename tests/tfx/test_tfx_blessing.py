@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.executor import TaskArtifact
 from model_load_test.components.tasks.__main__ import main
-from model_load_test.components.tasks.executor import TaskArtifact
 from model_load_test.components.tfx.blessing import is_blessed, saved_model_uri, write_blessing
 
 
