@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from model_load_test.components.baseline.fingerprint import Fingerprint, collect_fingerprint
+from model_load_test.components.baseline.nodes import NODE_NAME_VARIABLE
 from model_load_test.components.baseline.noise_floor import noise_floor_key, noise_floor_of_run
 from model_load_test.components.cluster.connection import connect
 from model_load_test.components.cluster.labels import RunIdentity
@@ -159,6 +161,8 @@ def _stop_rule(task: ExecutorTask, measured: Measured, noise_floor: dict[str, fl
 
 
 def _noise_floor(task: ExecutorTask, spec: JobSpec, measured: Measured) -> dict[str, float]:
+    if not task.get("baseline_store", ""):
+        return {}
     key = noise_floor_key(
         task.get("namespace", "default"),
         task.get("model_name", ""),
@@ -178,6 +182,7 @@ def _fingerprint(task: ExecutorTask, spec: JobSpec, measured: Measured) -> Finge
         # Other numbers of generators are other connections, other arrivals: another load.
         generator=f"{spec.generators} x {measured.metadata.tool}",
         generator_version=measured.metadata.tool_version,
+        environment={**os.environ, NODE_NAME_VARIABLE: measured.nodes[0]},
     )
     models = sorted({str(host.get("cpu_model", "")) for host in measured.hosts})
     cores = sorted({int(host.get("cores", 0)) for host in measured.hosts})

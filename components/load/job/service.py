@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import sys
 import tarfile
 import threading
 import time
@@ -20,6 +21,7 @@ import msgspec
 
 from model_load_test.components.load.job.agreement import Agreement, Spoiled
 from model_load_test.components.load.job.plan import HOLD_SECONDS, Failure, Greeting, Loaded, Plan
+from model_load_test.components.load.job.spec import MOST_GENERATORS
 
 _MOST_BYTES: Final = 4 << 30
 """Of one segment's rows: 50 million requests."""
@@ -84,8 +86,7 @@ def serving(
         port: Port to listen on; 0 for any.
     """
     handler = type("Handler", (_Handler,), {"answers": _Answers(agreement, plan_of, payload), "token": token})
-    server = ThreadingHTTPServer((host, port), handler)
-    server.daemon_threads = True
+    server = _Server((host, port), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="coordinator", daemon=True)
     thread.start()
     try:
@@ -94,6 +95,16 @@ def serving(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 2 * MOST_GENERATORS
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A generator that hangs up is no defect of ours; its end is told by its pod."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as it was given
 
 
 @dataclass(frozen=True)
