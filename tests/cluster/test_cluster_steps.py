@@ -30,34 +30,7 @@ QUICK = {
     "payload_requests": 50,
 }
 
-USER_PIPELINE = """
-import sys
-from kfp import compiler, dsl
-from model_load_test.components.image import load_test_image
-from model_load_test.pipelines import load_test_gate
-
-@dsl.component(base_image=load_test_image(), install_kfp_package=False)
-def push(verdict: str) -> str:
-    print(f"pushed after {verdict}")
-    return "pushed"
-
-@dsl.pipeline(name="train-and-push")
-def train_and_push(
-    candidate_endpoint: str, baseline_endpoint: str, rate_rps: float, block_seconds: float,
-    looks: list[int], warmup_seconds: float, payload_requests: int, margins: dict[str, float],
-    tolerations: list[dict[str, str]] = [], node_selector: dict[str, str] = {},
-):
-    gate = load_test_gate(
-        candidate_endpoint=candidate_endpoint, baseline_endpoint=baseline_endpoint, model_name="digits",
-        rate_rps=rate_rps, block_seconds=block_seconds, looks=looks, warmup_seconds=warmup_seconds,
-        payload_requests=payload_requests, margins=margins, tolerations=tolerations,
-        node_selector=node_selector,
-    )
-    push(verdict=gate.outputs["verdict"]).after(gate)
-
-compiler.Compiler().compile(train_and_push, sys.argv[1])
-"""
-
+USER_PIPELINE = Path(__file__).with_name("train_and_push.py")
 CHAIN = [
     "generate-payload",
     "run-load-test",
@@ -74,7 +47,7 @@ def train_and_push(images: Images, tmp_path_factory: pytest.TempPathFactory) -> 
     """A user's pipeline with the gate in it, compiled for the images on the nodes."""
     compiled = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
     subprocess.run(
-        [sys.executable, "-c", USER_PIPELINE, str(compiled)],
+        [sys.executable, str(USER_PIPELINE), str(compiled)],
         env={**os.environ, "MODEL_LOAD_TEST_IMAGE": images.load_test},
         check=True,
     )
