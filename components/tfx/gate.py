@@ -50,6 +50,9 @@ class Servers:
     image: str = ""
     flags: tuple[str, ...] = ()
     replicas: int = 1
+    own: bool = False
+    """The candidate, and a baseline that was given as a model, were deployed for this test: they may be
+    loaded wherever they are."""
 
 
 def run_gate(settings: Settings, servers: Servers, examples: Path | None, folder: Path) -> RunReport:
@@ -133,7 +136,7 @@ def _measure(
         },
         work_path=work_path,
         connection=settings.load_spec.get("connection"),
-        limits=settings.load_spec.get("limits"),
+        limits=_limits(settings, servers),
     )
     load_spec = msgspec.to_builtins(test.spec)
     generator = find_generator(test.spec.tool)
@@ -155,3 +158,12 @@ def _measure(
     )
     write_results(results, table, metadata)
     return metadata
+
+
+def _limits(settings: Settings, servers: Servers) -> dict[str, Any]:
+    limits = dict(settings.load_spec.get("limits", {}))
+    if servers.own:
+        ends = [servers.candidate, *([servers.baseline] if settings.baseline_model else [])]
+        hosts = [parse_endpoint(end).host for end in ends]
+        limits["allowed_hosts"] = [*limits.get("allowed_hosts", ()), *hosts]
+    return limits

@@ -112,6 +112,7 @@ def _deployed(
                 image=candidate.image,
                 flags=candidate.flags,
                 replicas=candidate.replicas,
+                own=True,
             )
         finally:
             teardown(cluster, wanted.identity)
