@@ -15,7 +15,11 @@ from model_load_test.components.baseline.comparable import Circumstances, check_
 from model_load_test.components.baseline.discovery import resolve_store
 from model_load_test.components.baseline.key import BaselineKey
 from model_load_test.components.baseline.record import Record
-from model_load_test.components.baseline.reference import check_reference, choose_reference
+from model_load_test.components.baseline.reference import (
+    check_reference,
+    choose_reference,
+    runs_of_reference,
+)
 from model_load_test.components.baseline.store import (
     BaselineStore,
     StoreUnavailable,
@@ -44,6 +48,14 @@ class FoundBaseline(msgspec.Struct, frozen=True, kw_only=True):
     """The run to compare with, by the policy asked for."""
     differences: tuple[str, ...] = ()
     """What differs from the key wished for, in words; only with a match that is not exact."""
+    compared: tuple[str, ...] | None = None
+    """Identifiers of the runs to judge against; None for the whole history."""
+
+    def judged_against(self) -> tuple[Record, ...]:
+        """The runs whose spread says what is normal: of the reference's model, where one was asked for."""
+        if self.compared is None:
+            return self.history
+        return tuple(record for record in self.history if record.run_id in self.compared)
 
 
 def find_baseline(
@@ -91,12 +103,14 @@ def find_baseline(
         )
         history = store.latest(nearest, n)
         chosen = choose_reference(store, nearest, history, reference)
+        same_model = runs_of_reference(history, chosen, reference)
         return FoundBaseline(
             history=tuple(history),
-            reason=_reason(nearest, history, chosen, reference, differences),
+            reason=_reason(nearest, history, chosen, reference, same_model, differences),
             store_answered=True,
             reference=chosen,
             differences=tuple(differences),
+            compared=None if same_model is None else tuple(record.run_id for record in same_model),
         )
 
     try:
@@ -164,11 +178,18 @@ def _within(deadline: float, work: Callable[[], _Answer], store_uri: str) -> _An
 
 
 def _reason(
-    key: BaselineKey, history: list[Record], chosen: Record | None, policy: str, differences: list[str]
+    key: BaselineKey,
+    history: list[Record],
+    chosen: Record | None,
+    policy: str,
+    same_model: list[Record] | None,
+    differences: list[str],
 ) -> str:
     if not history:
         return f"no passing run under {key.name} yet"
     runs = "1 passing run" if len(history) == 1 else f"{len(history)} passing runs"
     which = f"the reference ({policy}) is {chosen.run_id}" if chosen else f"none of them is {policy}"
+    if chosen and same_model is not None:
+        which += f", judged against the {len(same_model)} of version {chosen.model_version!r}"
     unlike = f"; measured otherwise: {', '.join(differences)}" if differences else ""
     return f"{runs} under {key.name}, {which}{unlike}"

@@ -59,3 +59,17 @@ def choose_reference(
     elif kind == "version":
         candidates = [record for record in history if record.model_version == argument]
     return candidates[0] if candidates else None
+
+
+def runs_of_reference(history: Sequence[Record], chosen: Record | None, policy: str) -> list[Record] | None:
+    """The runs whose spread a new one is judged by; None for all of them.
+
+    With a reference asked for, a new run is compared with that model and no other: the newest runs
+    of the same model version, or none where there is no such reference. The latest run, and one
+    whose version nobody recorded, stand for the whole history.
+    """
+    if policy == "latest" or (chosen is not None and not chosen.model_version):
+        return None
+    if chosen is None:
+        return []
+    return [record for record in history if record.model_version == chosen.model_version]

@@ -47,7 +47,7 @@ def judge_results(
         results.table,
         gate_spec_of_run(gate_values, results.metadata.load_spec, results.metadata.noise_floor),
         checks=validate(results.table, results.metadata),
-        history=[values for record in reversed(found.history) if (values := gate_values_of(record))],
+        history=[values for record in reversed(found.judged_against()) if (values := gate_values_of(record))],
     )
     return build_run_report(
         verdict,

@@ -82,6 +82,18 @@ def test_the_reference_is_chosen_by_policy(uri, key, fill, policy, run_id):
     assert [record.run_id for record in found.history] == ["run-3", "run-2", "run-1"]
 
 
+def test_a_reference_is_judged_by_the_runs_of_its_own_model(uri, key, fill):
+    fill(1, 2, 3)
+    with contextlib.closing(open_store(uri)) as store:
+        store.promote(key, "run-1", at_ns=1)
+    found = find_baseline(uri, key, n=3, reference="promoted")
+    assert [record.run_id for record in found.judged_against()] == ["run-1"]
+    assert "judged against the 1 of version '1'" in found.reason
+    assert len(found.history) == 3
+    assert len(find_baseline(uri, key, n=3).judged_against()) == 3
+    assert find_baseline(uri, key, n=3, reference="version:9").judged_against() == ()
+
+
 def test_a_promoted_run_older_than_the_history_is_found(uri, key, fill):
     fill(1, 2, 3)
     with contextlib.closing(open_store(uri)) as store:
