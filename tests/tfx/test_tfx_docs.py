@@ -46,7 +46,7 @@ def test_the_component_of_the_docs_stands_before_pusher(
     trainer = made.imported_model("minio://bucket/model")
     namespace: dict[str, Any] = {
         "trainer": TrainerLike(trainer),
-        "destination": made.destination("/models/taxi"),
+        "folder": made.destination("/models/taxi"),
         "Pusher": made.Pusher,
     }
     exec(shown(repository, "component"), namespace)  # the lines are ours
