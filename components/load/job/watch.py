@@ -249,21 +249,16 @@ def _disruption(pod: Mapping[str, Any]) -> str:
 
 
 def _end_of(pod: Mapping[str, Any]) -> str:
-    """How a pod's containers ended: reason, exit code, last words."""
-    ends = []
-    for status in pod.get("status", {}).get("containerStatuses", []):
-        ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
+    """How a pod and its containers ended: reason, exit code, last words."""
+    status = pod.get("status", {})
+    ends = [f"{status['reason']} {status.get('message', '')}".strip()] if status.get("reason") else []
+    for container in status.get("containerStatuses", []):
+        state, last = container.get("state", {}), container.get("lastState", {})
+        ended = state.get("terminated") or last.get("terminated")
         if ended:
             said = (ended.get("message") or "").strip()
             ends.append(
-                f"container {status['name']} ended with exit code {ended.get('exitCode')}"
+                f"container {container['name']} ended with exit code {ended.get('exitCode')}"
                 f" ({ended.get('reason', 'no reason given')})" + (f", saying: {said[-300:]}" if said else "")
             )
-    if ends:
-        return "; ".join(ends)
-    troubles = [str(trouble) for trouble in pod_troubles([pod])]
-    status = pod.get("status", {})
-    return (
-        "; ".join(troubles)
-        or f"{status.get('reason', 'no reason given')} {status.get('message', '')}".strip()
-    )
+    return "; ".join(ends or [str(trouble) for trouble in pod_troubles([pod])]) or "no reason given"
