@@ -1,8 +1,9 @@
 """A block of vegeta's JSON lines read by the layout that vegeta writes, all records at once.
 
-What stands behind the numbers - body, method, address, headers - is the same in many records of a
-run that gets the same answers: it is decoded once a block and then only recognised. A block in
-which anything is otherwise is left to the decoder.
+What differs from record to record is its number, its time and its latency. What stands before the
+time (the code) and behind the latency (sizes, body, method, address, headers) is the same in many
+records of a run that gets the same answers: it is decoded once a block and then only recognised. A
+block in which anything is otherwise is left to the decoder.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from model_load_test.components.results.places import (
     numbers_at,
     timestamps_at,
 )
-from model_load_test.components.results.vegeta_stream import HIGHEST_CODE, Record
+from model_load_test.components.results.vegeta_stream import Record
 
-MOST_ENDINGS: Final = 16
+MOST_ENDINGS: Final = 32
 """Different endings of a block worth comparing; with more the decoder is as fast."""
 
 _TO_SEQUENCE: Final = b'","seq":'
-_BEFORE_NUMBERS: Final = (b',"code":', b',"timestamp":"', b'","latency":', b',"bytes_out":', b',"bytes_in":')
-_ENDING: Final = b',"error":"","body":'
+_TO_TIMESTAMP: Final = b',"timestamp":"'
+_BEFORE_LATENCY: Final = b'","latency":'
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,15 @@ class Columns:
     response_bytes: Int64s
 
 
+@dataclass(frozen=True)
+class _Endings:
+    """What the decoder read of one record of each ending, for every record."""
+
+    first: Record
+    request_bytes: Int64s
+    response_bytes: Int64s
+
+
 def columns_of(lines: bytes, newlines: Int64s) -> Columns | None:
     """The records of whole lines; None where one has another layout, an error, or is not sound.
 
@@ -56,54 +66,70 @@ def columns_of(lines: bytes, newlines: Int64s) -> Columns | None:
     """
     text = Text(lines)
     starts = np.concatenate(([0], newlines[:-1] + 1))
-    start = lines[: lines.find(_TO_SEQUENCE, 0, LONGEST_CONSTANT - len(_TO_SEQUENCE)) + len(_TO_SEQUENCE)]
-    if len(start) <= len(_TO_SEQUENCE) or not constant_everywhere(text, starts, start):
+    start = _up_to(lines, 0, _TO_SEQUENCE)
+    if not start or not constant_everywhere(text, starts, start):
         return None
-    read = _numbers(text, starts + len(start))
-    if read is None:
+    sequence = numbers_at(text, starts + len(start))
+    places = starts + len(start) + sequence.lengths
+    middle = _up_to(lines, int(places[0]), _TO_TIMESTAMP)
+    if not (middle and sequence.sound.all() and constant_everywhere(text, places, middle)):
         return None
-    (sequence, code, sent_at_ns, latency_ns, request_bytes, response_bytes), endings = read
-    first = _first_if_endings_are_sound(text, lines, starts, newlines, endings)
-    if first is None or int(code.max()) > HIGHEST_CODE:
+    places = places + len(middle)
+    sent_at_ns = timestamps_at(text, places)
+    places = places + sent_at_ns.lengths
+    if not (sent_at_ns.sound.all() and constant_everywhere(text, places, _BEFORE_LATENCY)):
         return None
-    return Columns(first.attack, sequence, code, sent_at_ns, latency_ns, request_bytes, response_bytes)
+    places = places + len(_BEFORE_LATENCY)
+    latency_ns = numbers_at(text, places)
+    if not latency_ns.sound.all():
+        return None
+    endings = _decoded_endings(text, lines, starts, newlines, places + latency_ns.lengths)
+    if endings is None:
+        return None
+    return Columns(
+        attack=endings.first.attack,
+        sequence=sequence.values,
+        code=np.full(len(starts), endings.first.code, dtype=np.int64),
+        sent_at_ns=sent_at_ns.values,
+        latency_ns=latency_ns.values,
+        request_bytes=endings.request_bytes,
+        response_bytes=endings.response_bytes,
+    )
 
 
-def _numbers(text: Text, places: Int64s) -> tuple[list[Int64s], Int64s] | None:
-    """Sequence number, code, timestamp, latency and sizes, and where they end; None if unsound."""
-    columns = []
-    for before in (b"", *_BEFORE_NUMBERS):
-        if before and not constant_everywhere(text, places, before):
-            return None
-        places = places + len(before)
-        found = (timestamps_at if b"timestamp" in before else numbers_at)(text, places)
-        if not found.sound.all():
-            return None
-        columns.append(found.values)
-        places = places + found.lengths
-    return columns, places
+def _up_to(lines: bytes, place: int, end: bytes) -> bytes:
+    """The text from a place up to `end`, which it includes; empty where that is not near."""
+    found = lines.find(end, place, place + LONGEST_CONSTANT)
+    return lines[place : found + len(end)] if found >= 0 else b""
 
 
-def _first_if_endings_are_sound(
+def _decoded_endings(
     text: Text, lines: bytes, starts: Int64s, newlines: Int64s, endings: Int64s
-) -> Record | None:
-    """The first record, after one record of each ending was decoded; None if there are too many."""
+) -> _Endings | None:
+    """Decodes one record of each ending; None if one is not sound or failed, or there are too many."""
     unknown: Bools = np.ones(len(endings), dtype=np.bool_)
+    request_bytes = np.zeros(len(endings), dtype=np.int64)
+    response_bytes = np.zeros(len(endings), dtype=np.int64)
     first: Record | None = None
     for _ in range(MOST_ENDINGS):
         index = int(unknown.argmax())
         line = lines[starts[index] : newlines[index] + 1]
         ending = line[endings[index] - starts[index] :]
-        if len(ending) > LONGEST_CONSTANT or not ending.startswith(_ENDING):
+        if len(ending) > LONGEST_CONSTANT:
             return None
         try:
             record = msgspec.json.decode(line, type=Record)
             refuse_duplicate_keys("", line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ResultsError):
             return None
+        if record.error:
+            return None
         first = first or record
         among = np.flatnonzero(unknown)
-        unknown[among[constant_at(text, endings[among], ending)]] = False
+        alike = among[constant_at(text, endings[among], ending)]
+        unknown[alike] = False
+        request_bytes[alike] = record.bytes_out
+        response_bytes[alike] = record.bytes_in
         if not unknown.any():
-            return first
+            return _Endings(first, request_bytes, response_bytes)
     return None
