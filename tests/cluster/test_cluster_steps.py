@@ -22,6 +22,8 @@ from model_load_test.components.report.model import report_schema
 
 WIDE_MARGINS = {"mean": 2.0, "p50": 2.0, "p95": 4.0, "p99": 6.0, "errors": 0.05, "goodput": 0.5}
 """A busy machine must not decide these tests: equal is within a factor, slower is far beyond."""
+DELAY_MS = 200
+"""Of a server that is not slowed: long beside what a busy machine adds."""
 QUICK = {
     "rate_rps": 50.0,
     "block_seconds": 0.5,
@@ -76,7 +78,8 @@ def report_of(run: PipelineRun) -> dict[str, Any]:
 def test_equal_servers_pass_and_the_push_is_reached(
     protocol: str, runner: Runner, deploy_server: Callable[..., Server], train_and_push: Path
 ) -> None:
-    baseline, candidate = deploy_server("baseline", delay_ms=5), deploy_server("candidate", delay_ms=5)
+    baseline = deploy_server("baseline", delay_ms=DELAY_MS)
+    candidate = deploy_server("candidate", delay_ms=DELAY_MS)
     run = runner.run(
         train_and_push,
         {
@@ -107,7 +110,8 @@ def test_equal_servers_pass_and_the_push_is_reached(
 def test_a_slowed_candidate_breaks_the_run_at_enforce_and_nothing_is_pushed(
     runner: Runner, deploy_server: Callable[..., Server], train_and_push: Path
 ) -> None:
-    baseline, candidate = deploy_server("baseline", delay_ms=5), deploy_server("candidate", delay_ms=90)
+    baseline = deploy_server("baseline", delay_ms=DELAY_MS)
+    candidate = deploy_server("candidate", delay_ms=5 * DELAY_MS)
     run = runner.run(
         train_and_push,
         {
