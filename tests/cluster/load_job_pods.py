@@ -7,6 +7,7 @@ and one that stands between the task and the API server, to take that away.
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -109,8 +110,11 @@ class LoadJobRun:
 
     def wait_until_loading(self) -> None:
         """Returns when some pairs have been measured and more are being so."""
-        wait_for(f"load by {self.name}", LOADING_SECONDS, lambda: "pair " in self.log() or self._ended())
+        wait_for(f"load by {self.name}", LOADING_SECONDS, lambda: self._measures() or self._ended())
         assert not self._ended(), f"it ended before it loaded:\n{self.log()}"
+
+    def _measures(self) -> bool:
+        return re.search(r"(pair|block) \d+ of", self.log()) is not None
 
     def generators(self) -> list[Manifest]:
         """The generators' pods."""
