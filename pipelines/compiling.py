@@ -16,6 +16,7 @@ from kfp import compiler
 from model_load_test.components.errors import InputError
 from model_load_test.pipelines.capacity_search.pipeline import capacity_search
 from model_load_test.pipelines.deploy_and_gate.pipeline import deploy_and_gate
+from model_load_test.pipelines.knobs import described_once
 from model_load_test.pipelines.load_test_gate.pipeline import load_test_gate
 from model_load_test.pipelines.load_test_gate.vertex import load_test_gate_on_vertex
 
@@ -40,17 +41,9 @@ def compile_all(folder: Path) -> list[Path]:
 
 
 def _described_once(text: str) -> str:
-    """The document with its knobs described at the root, where a user sees them, and not in every DAG below.
-
-    A knob that is handed through three sub-DAGs would be described four times: 40 KB of 170.
-    """
     comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-    documents = list(yaml.safe_load_all(text))
-    for component in documents[0]["components"].values():
-        if "dag" in component:
-            for knob in component.get("inputDefinitions", {}).get("parameters", {}).values():
-                knob.pop("description", None)
-    return comments + yaml.safe_dump_all(documents, sort_keys=True)
+    spec, *platforms = yaml.safe_load_all(text)
+    return comments + yaml.safe_dump_all([described_once(spec), *platforms], sort_keys=True)
 
 
 def vertex_document(pipeline: Any) -> str:

@@ -50,6 +50,18 @@ def combined(
     return function
 
 
+def described_once(spec: dict[str, Any]) -> dict[str, Any]:
+    """A compiled pipeline whose knobs are described at the root only, where a user sees them.
+
+    A knob that is handed through three sub-DAGs would be described four times: 40 KB of 170.
+    """
+    for component in spec["components"].values():
+        if "dag" in component:
+            for knob in component.get("inputDefinitions", {}).get("parameters", {}).values():
+                knob.pop("description", None)
+    return spec
+
+
 def _split(documentation: str) -> tuple[str, dict[str, str]]:
     """The text before `Args:`, and the description of each argument with its line breaks gone."""
     before, _, rest = documentation.partition("Args:\n")

@@ -12,6 +12,7 @@ from typing import Any, Final
 import yaml
 
 from model_load_test.components.errors import InputError
+from model_load_test.pipelines.knobs import described_once
 
 SCHEMA_VERSION: Final = "2.1.0"
 LEAST_KFP: Final = (2, 13)
@@ -78,7 +79,8 @@ def compile_pipeline(pipeline: Any) -> CompiledPipeline:
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(pipeline, str(compiled))
-        return read_compiled(compiled, "pipeline")
+        read = read_compiled(compiled, "pipeline")
+    return CompiledPipeline(spec=described_once(read.spec), platform=read.platform)
 
 
 def check_compiled(pipeline: CompiledPipeline) -> None:
