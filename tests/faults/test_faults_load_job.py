@@ -274,7 +274,7 @@ def test_the_servers_name_is_gone_amid_the_load(
 def test_the_results_volume_is_full(jobs: LoadJobPods, deploy_server: Deploy) -> None:
     full = {"emptyDir": {"medium": "Memory", "sizeLimit": "4Ki"}}
     run = jobs.start(deploy_server("candidate"), looks=[3], results_volume=full)
-    assert_clear_failure(run, "cannot be written", "No space left", 'candidate: {"requests":')
+    assert_clear_failure(run, "cannot be written", "No space left", "candidate: {", '"requests":')
 
 
 def test_a_task_is_tried_again_after_half_a_deploy(

@@ -30,6 +30,9 @@ class ProcessCluster:
         default_factory=lambda: SimpleNamespace(configuration=SimpleNamespace(host="https://127.0.0.1:6443"))
     )
 
+    def __post_init__(self) -> None:
+        os.environ["MODEL_LOAD_TEST_ADDRESS"] = "127.0.0.1"  # where these pods reach their coordinator
+
     def needing(self, rights: Any) -> ProcessCluster:
         return self
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from model_load_test.components.cluster.placement import parse_placement
 from model_load_test.components.errors import InputError
 from model_load_test.components.load.blocks import assign_block
 from model_load_test.components.load.job.agreement import Agreement
+from model_load_test.components.load.job.coordinator import ADDRESS, own_address
 from model_load_test.components.load.job.generator import Coordinator, encoded_rows, fetch_payload
 from model_load_test.components.load.job.manifest import Servers
 from model_load_test.components.load.job.merge import (
@@ -377,3 +379,28 @@ def test_a_coordinator_that_is_gone_is_given_up_at_once_by_who_must_end() -> Non
     interruption.set("SIGTERM")
     with pytest.raises(CoordinatorGone):
         Coordinator("127.0.0.1:9", "right", interruption).ask("/time", int)
+
+
+@pytest.mark.parametrize(
+    ("pod_ip", "given", "expected"),
+    [
+        ("10.1.2.3", "", "10.1.2.3"),
+        ("fd00::7", "", "[fd00::7]"),
+        ("", "laptop.example", "laptop.example"),
+        ("", "", ""),
+    ],
+)
+def test_the_address_that_pods_reach_us_by_is_never_our_own_loopback(
+    monkeypatch: pytest.MonkeyPatch, pod_ip: str, given: str, expected: str
+) -> None:
+    monkeypatch.delenv(ADDRESS, raising=False)
+    if given:
+        monkeypatch.setenv(ADDRESS, given)
+    configuration = SimpleNamespace(host="https://127.0.0.1:6443")
+    cluster: Any = SimpleNamespace(client=SimpleNamespace(configuration=configuration))
+    pod = {"status": {"podIP": pod_ip}} if pod_ip else None
+    if expected:
+        assert own_address(cluster, pod) == expected
+    else:
+        with pytest.raises(InputError, match=ADDRESS):
+            own_address(cluster, pod)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import secrets
 import socket
@@ -25,6 +26,7 @@ from model_load_test.components.cluster.reference import write_reference
 from model_load_test.components.cluster.removal import Removal, remove
 from model_load_test.components.cluster.rights import Right, right
 from model_load_test.components.cluster.waiting import DidNotComeUp, PodWatch
+from model_load_test.components.errors import InputError
 from model_load_test.components.image import load_test_image
 from model_load_test.components.load.blocks import assign_block
 from model_load_test.components.load.job.agreement import Agreement
@@ -75,6 +77,8 @@ RIGHTS: Final[tuple[Right, ...]] = (
 )
 """What the task's ServiceAccount needs in its namespace; reading pods is needed in the servers' too."""
 
+ADDRESS: Final = "MODEL_LOAD_TEST_ADDRESS"
+"""By which the generators reach the coordinator, where it cannot find that out."""
 REMOVED_WITHIN_SECONDS: Final = 60.0
 DISMISSED_WITHIN_SECONDS: Final = 3.0
 SKEW_MS: Final = 50.0
@@ -181,7 +185,7 @@ def _run(
             job.spec,
             job.identity,
             image=job.spec.image or own_image(own),
-            coordinator=f"{own_address(job.cluster)}:{service.port}",
+            coordinator=f"{own_address(job.cluster, own)}:{service.port}",
             token=token,
             deadline_seconds=job.spec.start_timeout_seconds + longest_seconds(test.spec),
             servers=servers,
@@ -232,8 +236,22 @@ def _plan_of(job: LoadJob, test: LoadTest, payload: PayloadArchive) -> Callable[
     return plan_of
 
 
-def own_address(cluster: Cluster) -> str:
-    """The address by which the generators' pods reach this process."""
+def own_address(cluster: Cluster, pod: Mapping[str, Any] | None) -> str:
+    """The address by which the generators' pods reach this process.
+
+    Raises:
+        InputError: It cannot be found.
+    """
+    if given := os.environ.get(ADDRESS):
+        return given
+    own = str((pod or {}).get("status", {}).get("podIP") or _address_on_the_way(cluster))
+    if ipaddress.ip_address(own).is_loopback:
+        remedy = "the API server is on this machine; set it to the address that pods reach this one by"
+        raise InputError(ADDRESS, own, remedy)
+    return f"[{own}]" if ":" in own else own
+
+
+def _address_on_the_way(cluster: Cluster) -> str:
     host = urlsplit(cluster.client.configuration.host)
     family, kind, protocol, _, address = socket.getaddrinfo(
         host.hostname, host.port or 443, type=socket.SOCK_DGRAM
@@ -241,8 +259,7 @@ def own_address(cluster: Cluster) -> str:
     with socket.socket(family, kind, protocol) as udp:
         # Nothing is sent: connecting only chooses the route, and with it the address.
         udp.connect(address)
-        own = str(udp.getsockname()[0])
-    return f"[{own}]" if ":" in own else own
+        return str(udp.getsockname()[0])
 
 
 def own_pod(cluster: Cluster) -> dict[str, Any] | None:
