@@ -45,7 +45,6 @@ _AWAY: Final = frozenset(
 )
 _JSON: Final = "application/json"
 _APPLY: Final = "application/apply-patch+yaml"
-_MERGE: Final = "application/merge-patch+json"
 
 
 @dataclass(frozen=True)
@@ -92,17 +91,6 @@ class Cluster:
         path = kind.path(self.namespace)
         created: dict[str, Any] = self._request("POST", path, f"create {kind.kind} {name}", body=manifest)
         return created
-
-    def patch(self, kind: Kind, name: str, change: Mapping[str, Any]) -> dict[str, Any]:
-        """Changes some fields of an object (JSON merge patch).
-
-        Raises:
-            ClusterError: There is none of that name, it is refused, or the API server stays away.
-        """
-        path = kind.path(self.namespace, name)
-        target = f"patch {kind.kind} {name}"
-        changed: dict[str, Any] = self._request("PATCH", path, target, body=change, content_type=_MERGE)
-        return changed
 
     def get(self, kind: Kind, name: str) -> dict[str, Any] | None:
         """The object, or None where there is none of that name (or no such kind in the cluster).
