@@ -79,14 +79,14 @@ def test_a_generators_pod_is_deleted_amid_the_load(
     assert_invalid_with_its_rows(run, tmp_path, "generator-lost", victim)
 
 
-def test_a_generator_outlives_its_deadline_and_is_ended(
+def test_a_generator_is_told_to_end_and_says_so(
     kube: Kube, jobs: LoadJobPods, deploy_server: Deploy, tmp_path: Path
 ) -> None:
     run = jobs.start(
-        deploy_server("candidate"), pod={"activeDeadlineSeconds": 25}, start_timeout_seconds=60.0
+        deploy_server("candidate"), pod={"activeDeadlineSeconds": 45}, start_timeout_seconds=60.0
     )
     run.wait_until_loading()
-    assert_invalid_with_its_rows(run, tmp_path, "generator-failed", "DeadlineExceeded")
+    assert_invalid_with_its_rows(run, tmp_path, "generator-failed", "told to end", "SIGTERM")
 
 
 def test_a_servers_pod_is_deleted_amid_the_load(
