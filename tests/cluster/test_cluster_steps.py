@@ -25,8 +25,8 @@ WIDE_MARGINS = {"mean": 2.0, "p50": 2.0, "p95": 4.0, "p99": 6.0, "errors": 0.05,
 DELAY_MS = 200
 """Of a server that is not slowed: long beside what a busy machine adds."""
 QUICK = {
-    "rate_rps": 50.0,
-    "block_seconds": 0.5,
+    "rate_rps": 25.0,
+    "block_seconds": 1.0,
     "looks": [8, 16],
     "warmup_seconds": 1.0,
     "payload_requests": 50,
