@@ -24,7 +24,7 @@ from model_load_test.components.results.table import Results, read_results
 
 FEATURES = Path(__file__).parents[2] / "manifests" / "features"
 ACCOUNT = "model-load-test"
-WORK = "/work"
+WORK = "/scratch"
 KEEPER_PORT = 8080
 PROXY_PORT = 6444
 END_SECONDS = 150.0
@@ -229,7 +229,7 @@ class LoadJobPods:
             },
         }
         script = (
-            'python3 -c "$MAKE_PAYLOAD" "$1" /work/payload'
+            'python3 -c "$MAKE_PAYLOAD" "$1" /scratch/payload'
             ' && exec python3 -u -m model_load_test.components.tasks run_load_job "$2"'
         )
         command = ["sh", "-c", script, "task", values["candidate_endpoint"], json.dumps(executor_input)]

@@ -205,9 +205,9 @@ def test_the_api_server_is_away_for_a_minute(
 ) -> None:
     run = jobs.start(deploy_server("candidate"), behind_proxy=True, looks=[45])
     run.wait_until_loading()
-    run.execute("keeper", "touch", "/work/api-away")
+    run.execute("keeper", "touch", "/scratch/api-away")
     time.sleep(AWAY_SECONDS)
-    run.execute("keeper", "rm", "/work/api-away")
+    run.execute("keeper", "rm", "/scratch/api-away")
     assert run.end(200) == 0
     results = run.results(tmp_path)
     assert judged(results).verdict != "INVALID", results.metadata.checks

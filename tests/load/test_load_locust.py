@@ -297,7 +297,7 @@ def attack(**values: Any) -> Attack:
         rate_rps=201.0,
         source=Path("/payload"),
         load_seconds=2.0,
-        report=Path("/work/candidate-0001.json"),
+        report=Path("/scratch/candidate-0001.json"),
         **values,
     )
 
@@ -306,15 +306,15 @@ def plan_of(spec_values: dict[str, Any], **values: Any) -> Plan:
     generator = Generator("locust", "/python", "2.46.6")
     command = attack_command(generator, parse_load_spec({"tool": "locust", **spec_values}), attack(**values))
     assert command.attack[:3] == ("/python", "-m", "model_load_test.components.load.locust")
-    assert str(command.report_path) == "/work/candidate-0001.locust"
+    assert str(command.report_path) == "/scratch/candidate-0001.locust"
     return parse_plan([word for word in command.attack[3:] if not word.startswith("--fork-server")])
 
 
 def test_locust_is_told_what_to_load() -> None:
-    plan = plan_of({"rate_rps": 200.0}, meeting=Path("/work/meeting"), parties=2, fork_server=Path("/s"))
+    plan = plan_of({"rate_rps": 200.0}, meeting=Path("/scratch/meeting"), parties=2, fork_server=Path("/s"))
     assert (plan.rate_rps, plan.requests) == (201.0, 402)
     assert plan.users == 402, "as many as requests, for rate x timeout would be more"
-    assert (plan.meeting, plan.parties) == ("/work/meeting", 2)
+    assert (plan.meeting, plan.parties) == ("/scratch/meeting", 2)
     assert plan_of({"rate_rps": 200.0, "users": 7, "workers": 3}).users == 7
     assert plan_of({"rate_rps": 200.0, "users": 2, "workers": 3}).users == 3, "each worker needs one"
 
@@ -328,10 +328,10 @@ def test_locust_connects_as_the_options_say() -> None:
     plan = plan_of(
         {},
         connection=ConnectionOptions("/ca", "/cert", "/key", "other.example"),
-        metadata_file=Path("/work/metadata.json"),
+        metadata_file=Path("/scratch/metadata.json"),
     )
     assert (plan.ca_file, plan.certificate_file, plan.key_file) == ("/ca", "/cert", "/key")
-    assert (plan.server_name, plan.metadata_file) == ("other.example", "/work/metadata.json")
+    assert (plan.server_name, plan.metadata_file) == ("other.example", "/scratch/metadata.json")
     assert plan_of({}, connection=ConnectionOptions(ca_file="system")).ca_file == ""
 
 
