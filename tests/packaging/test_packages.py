@@ -106,6 +106,18 @@ def test_only_component_modules_import_kfp(repository: Path) -> None:
             assert not any(re.match(r"kfp(\.|$)", name) for name in imported), path
 
 
+def test_no_test_imports_locust_into_the_test_run(repository: Path) -> None:
+    """It patches sockets, threads and locks of the whole process when it is imported: later tests hang."""
+    imports = re.compile(r"^\s*(import|from) locust|importorskip\(.locust", re.MULTILINE)
+    found = [
+        path
+        for path in (repository / "tests").rglob("*.py")
+        if path != Path(__file__)
+        and imports.search(re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL))
+    ]
+    assert not found
+
+
 def test_no_module_hides_behind_a_name_that_says_nothing(repository: Path) -> None:
     empty_names = {"utils", "helpers", "common", "misc"}
     found = [path for root in ROOTS for path in (repository / root).rglob("*.py") if path.stem in empty_names]
