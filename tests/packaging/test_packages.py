@@ -41,7 +41,7 @@ def modules(repository: Path) -> list[str]:
     names = []
     for root in ROOTS:
         for path in sorted((repository / root).rglob("*.py")):
-            if path.name in AUTHORING or path.name == "__main__.py":
+            if path.name in AUTHORING or path.name == "__main__.py" or "examples" in path.parts:
                 continue
             parts = path.relative_to(repository).with_suffix("").parts
             parts = parts[:-1] if parts[-1] == "__init__" else parts
