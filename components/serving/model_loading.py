@@ -247,8 +247,7 @@ def _unpacked(archive: Path, uri: ModelUri, work: Path) -> Path:
         if archive.name.endswith(".zip"):
             _unzip(archive, target, uri)
         elif archive.name.endswith((".tar.gz", ".tgz", ".tar")):
-            with tarfile.open(archive) as tar:
-                tar.extractall(target, filter="data")
+            _untar(archive, target)
         elif archive.suffix in _TRITON_FILES:
             shutil.copyfile(archive, target / archive.name)
         else:
@@ -260,6 +259,21 @@ def _unpacked(archive: Path, uri: ModelUri, work: Path) -> Path:
     if len(inside) == 1 and inside[0].is_dir() and not inside[0].name.isdecimal():
         return inside[0]
     return target
+
+
+def _untar(archive: Path, target: Path) -> None:
+    with tarfile.open(archive) as tar:
+        if hasattr(tarfile, "data_filter"):
+            tar.extractall(target, filter="data")
+            return
+        # Python before 3.10.12 and 3.11.4 has no filter: files and folders inside of the target only.
+        inside = target.resolve()
+        for member in tar.getmembers():
+            if not (member.isfile() or member.isdir()):
+                raise tarfile.TarError(f"{member.name} is neither a file nor a folder")
+            if not (inside / member.name).resolve().is_relative_to(inside):
+                raise tarfile.TarError(f"{member.name} would be written outside of the model")
+        tar.extractall(target)
 
 
 def _unzip(archive: Path, target: Path, uri: ModelUri) -> None:
