@@ -20,11 +20,13 @@ from model_load_test.components.results.timestamps import DAY_NS, SECOND_NS, day
 
 Characters = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
+Windows = npt.NDArray[np.void]
 
 LONGEST_CONSTANT: Final = 1_000
 _WORD: Final = 8
 _MOST_DIGITS: Final = 2 * _WORD - 1
-_PADDING: Final = bytes(LONGEST_CONSTANT + 24)
+PADDING_BYTES: Final = LONGEST_CONSTANT + 3 * _WORD
+"""Room behind a text from whose end on it may be asked for any constant or number."""
 _ZEROS: Final = np.uint64(0x3030303030303030)
 _SEVEN_BITS: Final = np.uint64(0x7F7F7F7F7F7F7F7F)
 _TO_EIGHTH_BIT: Final = np.uint64(0x7676767676767676)
@@ -48,26 +50,53 @@ class Text:
     """A text that may be asked at places up to its end, from which on zeros follow."""
 
     def __init__(self, text: bytes | memoryview) -> None:
-        self._padded = b"".join((text, _PADDING))
-        self._words: Words = np.ndarray((len(self._padded) - _WORD + 1,), "<u8", self._padded, strides=(1,))
-        self.characters: Characters = np.frombuffer(self._padded, np.uint8)
-        self.length = len(text)
+        self._of_padded(b"".join((text, bytes(PADDING_BYTES))))
+
+    @classmethod
+    def in_buffer(cls, buffer: bytearray, length: int) -> Text:
+        """The first `length` characters of a buffer, not copied; overwrites `PADDING_BYTES` behind them."""
+        buffer[length : length + PADDING_BYTES] = bytes(PADDING_BYTES)
+        text = cls.__new__(cls)
+        text._of_padded(memoryview(buffer)[: length + PADDING_BYTES])
+        return text
+
+    def _of_padded(self, padded: bytes | memoryview) -> None:
+        self._padded = padded
+        self._words: Words = np.ndarray((len(padded) - _WORD + 1,), "<u8", padded, strides=(1,))
+        self.characters: Characters = np.frombuffer(padded, np.uint8)
+        self.length = len(padded) - PADDING_BYTES
+
+    def slice(self, start: int, end: int) -> bytes:
+        """A copy of some characters."""
+        return bytes(self._padded[start:end])
+
+    def up_to(self, place: int, end: bytes) -> bytes:
+        """The characters from a place up to `end`, which they include; empty where that is not near."""
+        near = self.slice(place, min(place + LONGEST_CONSTANT, self.length))
+        return near[: near.find(end) + len(end)] if end in near else b""
 
     def places_of(self, character: bytes) -> Int64s:
         """Where a character stands."""
-        return np.flatnonzero(self.characters[: self.length] == ord(character))
+        equal = np.zeros(-(-self.length // _WORD) * _WORD, dtype=np.bool_)
+        np.equal(self.characters[: self.length], ord(character), out=equal[: self.length])
+        # of a character that is rare, few words have one, and hardly any has two
+        words = equal.view(np.uint64)
+        having = np.flatnonzero(words != 0)
+        bits = words[having]
+        if (bits & (bits - np.uint64(1))).any():
+            return np.flatnonzero(equal)
+        return having * _WORD + _bytes_of_bits(bits)
 
     def words(self, places: Int64s) -> Words:
         """The eight characters from each place on; the first is the lowest byte."""
         words: Words = self._words[places]
         return words
 
-    def windows(self, places: Int64s, words: int) -> Words:
-        """So many words from each place on, a row a place."""
-        length = words * _WORD
+    def windows(self, places: Int64s, length: int) -> Windows:
+        """So many characters from each place on."""
         of_length = (len(self._padded) - length + 1,)
-        windows = np.ndarray(of_length, f"V{length}", self._padded, strides=(1,))[places]
-        return windows.view("<u8").reshape(len(places), words)
+        windows: Windows = np.ndarray(of_length, f"V{length}", self._padded, strides=(1,))[places]
+        return windows
 
 
 @dataclass(frozen=True)
@@ -83,7 +112,7 @@ class Values:
 
 def constant_everywhere(text: Text, places: Int64s, constant: bytes) -> bool:
     """Whether `constant`, of `LONGEST_CONSTANT` characters at most, stands at every place."""
-    return bool(constant_at(text, places, constant).all())
+    return text.windows(places, len(constant)).tobytes() == constant * len(places)
 
 
 def constant_at(text: Text, places: Int64s, constant: bytes) -> Bools:
@@ -91,7 +120,7 @@ def constant_at(text: Text, places: Int64s, constant: bytes) -> Bools:
     count = -(-len(constant) // _WORD)
     wanted = np.frombuffer(constant.ljust(count * _WORD, b"\0"), "<u8")
     mask = np.frombuffer((b"\xff" * len(constant)).ljust(count * _WORD, b"\0"), "<u8")
-    found = text.windows(places, count)
+    found = text.windows(places, count * _WORD).view("<u8").reshape(len(places), count)
     differing = np.zeros(len(places), dtype=np.uint64)
     for word in range(count):
         differing |= (found[:, word] ^ wanted[word]) & mask[word]
@@ -167,14 +196,18 @@ def _digits_of(words: Words) -> tuple[Int64s, Int64s]:
     digits = words ^ _ZEROS
     stops = _not_digits(digits)
     first_stop = stops & (~stops + np.uint64(1))
-    # the only bit set is 2**(8 k + 7), exactly a float, whose exponent tells k; without one, 8 digits
-    exponents = (first_stop.astype(np.float64).view(np.int64) >> _MANTISSA_BITS) - _EXPONENT_BIAS
-    lengths = np.where(first_stop == 0, _WORD, exponents >> 3)
+    lengths = np.where(first_stop == 0, _WORD, _bytes_of_bits(first_stop))
     # right-aligned: what stood behind the digits falls off, what comes in front is zeros; a shift by
     # all 64 bits is none, so that a word without digits is emptied first
     shift: Words = ((_WORD - lengths) << 3).view(np.uint64)
     emptied: Words = np.where(lengths == 0, np.uint64(0), digits)
     return _value_of(emptied << shift), lengths
+
+
+def _bytes_of_bits(words: Words) -> Int64s:
+    """The byte of each word's only bit: a power of two is exactly a float, and its exponent tells."""
+    exponents = (words.astype(np.float64).view(np.int64) >> _MANTISSA_BITS) - _EXPONENT_BIAS
+    return exponents >> 3
 
 
 def _value_of(digits: Words) -> Int64s:

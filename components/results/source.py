@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import mmap
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
@@ -15,11 +16,12 @@ import numpy as np
 
 from model_load_test.components.results.columns import Int64s
 from model_load_test.components.results.errors import Description, ResultsError
+from model_load_test.components.results.places import PADDING_BYTES, Text
 
 STDIN: Final = "-"
 HEAD_BYTES: Final = 1 << 16
 """What is looked at to recognise a report."""
-BLOCK_BYTES: Final = 1 << 20
+BLOCK_BYTES: Final = 1 << 21
 MAX_LINE_BYTES: Final = 1 << 26
 """The longest line of a stream: a request with its body, 64 MiB."""
 MAX_DOCUMENT_BYTES: Final = 1 << 29
@@ -28,19 +30,26 @@ requests, which are 91 MB, or 250 MB where all failed."""
 MAX_DECOMPRESSED_BYTES: Final = 1 << 33
 """Where the decompression of a stream stops: 8 GiB."""
 
+ReadInto = Callable[[memoryview], int]
+
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 class LineBlock(NamedTuple):
-    """Some whole lines of a stream."""
+    """Some whole lines of a stream; good until the next ones are asked for, which overwrite them."""
 
     first_line: int
     """Number of the first line, from 1."""
-    text: bytes
+    lines: Text
     newlines: Int64s
     """Where they stand in the text."""
     ended: bool
     """False for the last line of a stream that does not end in a newline."""
+
+    @property
+    def text(self) -> bytes:
+        """The lines in a copy, to be kept or taken apart."""
+        return self.lines.slice(0, self.lines.length)
 
 
 class Source:
@@ -66,6 +75,7 @@ class Source:
         else:
             self._stream = self._raw
             self.head = raw_head
+        self._read_bytes = len(self.head)
 
     def __enter__(self) -> Source:
         return self
@@ -100,11 +110,24 @@ class Source:
 
     def line_blocks(self) -> Iterator[LineBlock]:
         """The report as blocks of whole lines."""
-        return line_blocks(self.blocks(), self.name)
+        return line_blocks(self._read_into, self.name, self.head)
 
     def _read(self, size: int) -> bytes:
-        try:
+        with self._failures_told():
             return _read_fully(self._stream, size)
+
+    def _read_into(self, place: memoryview) -> int:
+        with self._failures_told():
+            count = self._stream.readinto(place)  # type: ignore[union-attr]  # a binary stream has it
+        self._read_bytes += count
+        if self.is_compressed and self._read_bytes > MAX_DECOMPRESSED_BYTES:
+            raise self._too_large(MAX_DECOMPRESSED_BYTES)
+        return int(count)
+
+    @contextlib.contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        try:
+            yield
         except EOFError:
             raise ResultsError(
                 self.name,
@@ -122,24 +145,45 @@ class Source:
         return _too_large(self.name, limit)
 
 
-def line_blocks(blocks: Iterable[bytes], file: str) -> Iterator[LineBlock]:
-    """Cuts a stream of bytes at line ends."""
-    rest = b""
-    line = 1
-    for block in blocks:
-        end = block.rfind(b"\n") + 1
-        if not end:
-            rest += block
-            if len(rest) > MAX_LINE_BYTES:
-                raise _too_large(file, MAX_LINE_BYTES, f"line {line}")
-            continue
-        whole = b"".join((rest, memoryview(block)[:end]))
-        newlines = np.flatnonzero(np.frombuffer(whole, np.uint8) == ord("\n"))
-        yield LineBlock(line, whole, newlines, True)
-        line += len(newlines)
-        rest = block[end:]
-    if rest:
-        yield LineBlock(line, rest, np.zeros(0, dtype=np.int64), False)
+def line_blocks(read_into: ReadInto, file: str, head: bytes = b"") -> Iterator[LineBlock]:
+    """Cuts a stream of bytes at line ends.
+
+    All blocks stand one after the other in one buffer, at whose end there is the room that `Text`
+    wants: nothing is copied but what a block leaves of its last line.
+
+    Args:
+        read_into: Fills a place from its front and returns the number of bytes, 0 at the end.
+        file: Name for errors.
+        head: What was already read.
+
+    Raises:
+        ResultsError: A line is longer than `MAX_LINE_BYTES`.
+    """
+    buffer = bytearray(2 * BLOCK_BYTES + PADDING_BYTES)
+    buffer[: len(head)] = head
+    filled, searched, line = len(head), 0, 1
+    while True:
+        end = buffer.rfind(b"\n", searched, filled) + 1
+        if end:
+            rest = buffer[end:filled]
+            text = Text.in_buffer(buffer, end)
+            newlines = text.places_of(b"\n")
+            yield LineBlock(line, text, newlines, True)
+            line += len(newlines)
+            filled = len(rest)
+            buffer[:filled] = rest
+        elif filled > MAX_LINE_BYTES:
+            raise _too_large(file, MAX_LINE_BYTES, f"line {line}")
+        searched = filled
+        if filled + BLOCK_BYTES + PADDING_BYTES > len(buffer):
+            buffer = buffer + bytes(len(buffer))
+        with memoryview(buffer) as place:
+            count = read_into(place[filled : filled + BLOCK_BYTES])
+        if not count:
+            break
+        filled += count
+    if filled:
+        yield LineBlock(line, Text.in_buffer(buffer, filled), np.zeros(0, dtype=np.int64), False)
 
 
 def _too_large(file: str, limit: int, position: str = "") -> ResultsError:

@@ -57,21 +57,20 @@ class _Endings:
     response_bytes: Int64s
 
 
-def columns_of(lines: bytes, newlines: Int64s) -> Columns | None:
+def columns_of(text: Text, newlines: Int64s) -> Columns | None:
     """The records of whole lines; None where one has another layout, an error, or is not sound.
 
     Args:
-        lines: A record and a newline each.
+        text: A record and a newline each.
         newlines: Where the newlines stand.
     """
-    text = Text(lines)
     starts = np.concatenate(([0], newlines[:-1] + 1))
-    start = _up_to(lines, 0, _TO_SEQUENCE)
+    start = text.up_to(0, _TO_SEQUENCE)
     if not start or not constant_everywhere(text, starts, start):
         return None
     sequence = numbers_at(text, starts + len(start))
     places = starts + len(start) + sequence.lengths
-    middle = _up_to(lines, int(places[0]), _TO_TIMESTAMP)
+    middle = text.up_to(int(places[0]), _TO_TIMESTAMP)
     if not (middle and sequence.sound.all() and constant_everywhere(text, places, middle)):
         return None
     places = places + len(middle)
@@ -83,7 +82,7 @@ def columns_of(lines: bytes, newlines: Int64s) -> Columns | None:
     latency_ns = numbers_at(text, places)
     if not latency_ns.sound.all():
         return None
-    endings = _decoded_endings(text, lines, starts, newlines, places + latency_ns.lengths)
+    endings = _decoded_endings(text, starts, newlines, places + latency_ns.lengths)
     if endings is None:
         return None
     return Columns(
@@ -97,15 +96,7 @@ def columns_of(lines: bytes, newlines: Int64s) -> Columns | None:
     )
 
 
-def _up_to(lines: bytes, place: int, end: bytes) -> bytes:
-    """The text from a place up to `end`, which it includes; empty where that is not near."""
-    found = lines.find(end, place, place + LONGEST_CONSTANT)
-    return lines[place : found + len(end)] if found >= 0 else b""
-
-
-def _decoded_endings(
-    text: Text, lines: bytes, starts: Int64s, newlines: Int64s, endings: Int64s
-) -> _Endings | None:
+def _decoded_endings(text: Text, starts: Int64s, newlines: Int64s, endings: Int64s) -> _Endings | None:
     """Decodes one record of each ending; None if one is not sound or failed, or there are too many."""
     unknown: Bools = np.ones(len(endings), dtype=np.bool_)
     request_bytes = np.zeros(len(endings), dtype=np.int64)
@@ -113,8 +104,8 @@ def _decoded_endings(
     first: Record | None = None
     for _ in range(MOST_ENDINGS):
         index = int(unknown.argmax())
-        line = lines[starts[index] : newlines[index] + 1]
-        ending = line[endings[index] - starts[index] :]
+        line = text.slice(int(starts[index]), int(newlines[index]) + 1)
+        ending = line[int(endings[index] - starts[index]) :]
         if len(ending) > LONGEST_CONSTANT:
             return None
         try:
@@ -126,7 +117,8 @@ def _decoded_endings(
             return None
         first = first or record
         among = np.flatnonzero(unknown)
-        alike = among[constant_at(text, endings[among], ending)]
+        everywhere = constant_everywhere(text, endings[among], ending)
+        alike = among if everywhere else among[constant_at(text, endings[among], ending)]
         unknown[alike] = False
         request_bytes[alike] = record.bytes_out
         response_bytes[alike] = record.bytes_in

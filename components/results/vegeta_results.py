@@ -24,7 +24,7 @@ from model_load_test.components.results.checks import Check
 from model_load_test.components.results.errors import Description, ResultsError
 from model_load_test.components.results.json_documents import decode, refuse_duplicate_keys
 from model_load_test.components.results.report import Kind, Report
-from model_load_test.components.results.source import BLOCK_BYTES, LineBlock, Source, line_blocks
+from model_load_test.components.results.source import LineBlock, Source, line_blocks
 from model_load_test.components.results.truncation import truncated
 from model_load_test.components.results.vegeta_layout import Columns, columns_of
 from model_load_test.components.results.vegeta_stream import OldRecord, Record, Stream
@@ -74,7 +74,7 @@ def read_vegeta_gob(source: Source, worker: int) -> Report:
         feeder = threading.Thread(target=_feed, args=(source, process.stdin), daemon=True)
         feeder.start()
         try:
-            blocks = line_blocks(iter(partial(process.stdout.read, BLOCK_BYTES), b""), source.name)
+            blocks = line_blocks(process.stdout.readinto, source.name)  # type: ignore[attr-defined]
             report = _read_json_lines(source.name, blocks, worker, "vegeta results gob")
         except BaseException:
             process.kill()
@@ -117,15 +117,16 @@ def _read_json_lines(file: str, blocks: Iterable[LineBlock], worker: int, kind: 
     decoder = msgspec.json.Decoder(Record)
     misses = 0
     for block in blocks:
-        columns = columns_of(block.text, block.newlines) if misses < _MOST_MISSES and block.ended else None
+        columns = columns_of(block.lines, block.newlines) if misses < _MOST_MISSES and block.ended else None
         if columns is not None:
             _add_columns(stream, block, columns)
             misses = 0
             continue
         misses += 1
         try:
-            records = decoder.decode_lines(block.text)
-            as_written = _has_no_key_twice(block.text, len(records))
+            text = block.text
+            records = decoder.decode_lines(text)
+            as_written = _has_no_key_twice(text, len(records))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             as_written = False
         if as_written:

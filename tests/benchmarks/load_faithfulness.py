@@ -4,8 +4,9 @@ python tests/benchmarks/load_faithfulness.py [--pairs 10] [--seconds 5] [--tools
     [--rates 100,1000,highest]
 
 Each pair loads one embedded server twice, in random order: by the bare tool, and by the run's own
-segment runner. Ratios are of one invocation: Hodges-Lehmann estimate over the pairs with its exact
-95 % interval.
+segment runner. The server has one core and the tool the others, lest the scheduler's choice of the
+moment be compared. Ratios are of one invocation: Hodges-Lehmann estimate over the pairs with its
+exact 95 % interval.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ MOST_P99 = 0.05
 MOST_START_SECONDS = 0.3
 HELD_SHARE = 0.98
 """A rate counts as held while the bare tool achieves this share of it."""
+CORES = sorted(os.sched_getaffinity(0))
 PROTOCOL_OF_TOOL = {"ghz": "grpc", "vegeta": "http"}
 
 
@@ -78,11 +80,21 @@ def main() -> int:
             print(f"| {tool} | | not on PATH | | | |")
             continue
         with embedded_server("digits", backend="numpy") as server, tempfile.TemporaryDirectory() as folder:
+            _part_cores(server.pid)
             test = _test(tool, server, Path(folder))
             for rate in arguments.rates.split(","):
                 rate_rps = _highest_rate(test) if rate == "highest" else float(rate)
                 missed |= _compare(test, rate_rps, rate, arguments.pairs, arguments.seconds)
     return int(missed)
+
+
+def _part_cores(server_pid: int) -> None:
+    """Gives the server the first core and everything started from here on the others."""
+    first, *others = CORES
+    if others:
+        for thread in Path(f"/proc/{server_pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {first})
+        os.sched_setaffinity(0, others)
 
 
 def _test(tool: str, server: EmbeddedServer, folder: Path) -> LoadTest:

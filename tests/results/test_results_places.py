@@ -41,6 +41,12 @@ def test_digits_are_what_int_reads(found: list[tuple[str, bytes]]) -> None:
             assert (value, length) == (int(digits), len(digits))
 
 
+@given(st.binary(max_size=300) | st.text("\n.", max_size=300).map(str.encode))
+def test_a_character_is_found_wherever_it_stands(text: bytes) -> None:
+    expected = [place for place, character in enumerate(text) if character == ord("\n")]
+    assert Text(text).places_of(b"\n").tolist() == expected
+
+
 def test_a_leading_zero_is_no_number_of_json() -> None:
     text, places = texts_and_places([b"0,", b"07,", b"70,", b"00,"])
     assert numbers_at(text, places).sound.tolist() == [True, False, True, False]
