@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from model_load_test.components.results import columns
 from model_load_test.components.results.errors import Description, ResultsError
+from model_load_test.components.results.resource_use import RunResources
 
 SCHEMA_VERSION: Final = 1
 _METADATA_KEY: Final = b"model_load_test"
@@ -69,6 +70,8 @@ class RunMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     """Per metric what identical servers differ by on this infrastructure, where it was calibrated."""
     checks: tuple[dict[str, Any], ...] = ()
     """Findings made while loading (`Check` as JSON values), e.g. a generator that died."""
+    resources: RunResources = RunResources()
+    """What the load cost the servers, where someone looked."""
     cut_off: int = 0
     """Requests the generator itself cut off at the end; they are not rows."""
     started_at_ns: int = 0
