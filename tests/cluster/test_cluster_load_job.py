@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from cluster_api import Kube, wait_for
 from cluster_fixtures import Images, Server
 from kfp_steps import pipeline_runner
@@ -28,6 +29,7 @@ from model_load_test.components.results.validity import validate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
+REPOSITORY = Path(__file__).parents[2]
 TAINT = {"key": "model-load-test/pool", "value": "load", "effect": "NoSchedule"}
 TOLERATION = {**TAINT, "operator": "Equal"}
 POOL = {"model-load-test/pool": "load"}
@@ -82,6 +84,12 @@ def test_six_generators_load_as_one(
     assert host["generators"] == 6
     assert verdict_of(results) != "INVALID", results.metadata.checks
     assert results.metadata.fingerprint["generator"] == "6 x ghz"
+    assert set(host["bottleneck"]) == {"candidate", "baseline"}
+    assert all(found["numbers"]["server_requests"] for found in host["bottleneck"].values()), host[
+        "bottleneck"
+    ]
+    assert host["saturation"]["generator_process_peak"] > 0
+    assert "The bottleneck was: " in run.log()
     seconds = first_send_seconds_after_creation(run, job["metadata"]["creationTimestamp"], results)
     print(
         f"FIGURES start skew {host['start_skew_ms']} ms (most {host['start_skew_most_ms']} ms), "
@@ -117,6 +125,23 @@ def test_generators_keep_to_their_pool_and_off_the_servers(
     results = run.results(tmp_path)
     assert results.metadata.host["nodes"] == [pool]
     assert not [check for check in results.metadata.checks if check["code"] == "generator-beside-server"]
+
+
+def test_the_example_network_policies_select_what_they_mean(
+    kube: Kube, jobs: LoadJobPods, deploy_server: Callable[..., Server]
+) -> None:
+    """The test cluster enforces none: that they are accepted and find their pods is what it can show."""
+    path = REPOSITORY / "manifests" / "examples" / "network-policy.yaml"
+    policies = {one["metadata"]["name"]: one for one in yaml.safe_load_all(path.read_text())}
+    kube.create(*policies.values(), namespace=jobs.namespace)
+    run = jobs.start(deploy_server("candidate"), looks=[6])
+    run.wait_until_loading()
+    generators = {pod["metadata"]["name"] for pod in run.generators()}
+    assert generators
+    selected = policies["model-load-test-generators"]["spec"]["podSelector"]["matchLabels"]
+    selector = ",".join(f"{key}={value}" for key, value in selected.items())
+    assert {pod["metadata"]["name"] for pod in kube.pods(jobs.namespace, selector)} == generators
+    assert run.end() == 0
 
 
 class reserved:

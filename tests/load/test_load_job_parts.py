@@ -108,10 +108,15 @@ def test_nothing_brought_is_nothing_merged() -> None:
 def test_of_the_machines_the_worst_is_told() -> None:
     host = merged_host(
         [greeting(0, cpu_model="A", cores=4), greeting(1, 3.0, cpu_model="B", cores=4)],
-        [{"cpu_busy_share": 0.2}, {"cpu_busy_share": 0.9}],
+        [
+            {"cpu_busy_share": 0.2, "saturation": {"node_busy_share": 0.2, "connect_ms_candidate": 2.0}},
+            {"cpu_busy_share": 0.9, "saturation": {"node_busy_share": 0.9}},
+        ],
         [1 * MS, 9 * MS, 3 * MS],
     )
     assert host["cpu_busy_share"] == 0.9
+    assert host["saturation"] == {"node_busy_share": 0.9, "connect_ms_candidate": 2.0}
+    assert host["cores"] == 4
     assert host["cpu_model"] == "A, B"
     assert (host["start_skew_ms"], host["start_skew_most_ms"]) == (3.0, 9.0)
     assert host["nodes"] == ["node-0", "node-1"]

@@ -11,6 +11,7 @@ from model_load_test.components.image import load_test_image
 def run_load_job(
     payload: dsl.Input[dsl.Dataset],
     results: dsl.Output[dsl.Dataset],
+    resource_usage: dsl.Output[dsl.Dataset],
     candidate_endpoint: str,
     model_name: str,
     baseline_endpoint: str = "",
@@ -37,6 +38,8 @@ def run_load_job(
     max_requests: int = 2000000,
     max_seconds: float = 3600.0,
     max_error_share: float = 0.5,
+    resource_sources: dict[str, object] = {},
+    metrics_port: int = 0,
     seed: int = 0,
     margins: dict[str, float] = {},
     alpha: float = 0.05,
@@ -74,6 +77,7 @@ def run_load_job(
     Args:
         payload: Requests made by `generate_payload`.
         results: One row a request of all generators, as parquet; the column worker says which one sent it.
+        resource_usage: Every sample of the servers' resources, as parquet.
         candidate_endpoint: The new model's server, as grpc://HOST:PORT or http://HOST:PORT.
         model_name: The model's name on the servers.
         baseline_endpoint: The server of the model in production; empty to load the candidate alone.
@@ -101,6 +105,9 @@ def run_load_job(
         max_requests: Most requests of the whole run.
         max_seconds: Longest duration of the whole run.
         max_error_share: The run ends when more of an arm's requests fail for five seconds.
+        resource_sources: Who knows what the servers were busy with, as for `run_load_test`.
+        metrics_port: Above 0 a port of this task at which a Prometheus can follow the load of all
+            generators.
         seed: Of the random orders.
         margins: Allowed excess per metric, such as {"p95": 0.10}; the gate's defaults for the rest.
         alpha: One-sided error rate of the gate.

@@ -29,6 +29,9 @@ from model_load_test.components.cluster.waiting import DidNotComeUp, PodWatch
 from model_load_test.components.errors import InputError
 from model_load_test.components.image import load_test_image
 from model_load_test.components.load.blocks import assign_block
+from model_load_test.components.load.bottleneck import bottleneck_line, bottlenecks_of
+from model_load_test.components.load.bottleneck_probe import ServerProbe
+from model_load_test.components.load.exporter import load_exporter
 from model_load_test.components.load.job.agreement import Agreement
 from model_load_test.components.load.job.manifest import generator_selector, job_manifest, job_name
 from model_load_test.components.load.job.merge import (
@@ -62,7 +65,7 @@ from model_load_test.components.load.run import (
     measure,
     payload_facts,
 )
-from model_load_test.components.load.schedule import Segment
+from model_load_test.components.load.schedule import WARMUP_BLOCK, Segment
 from model_load_test.components.load.spec import LoadSpec
 from model_load_test.components.payload.manifest import read_manifest
 from model_load_test.components.results.checks import Check
@@ -101,6 +104,8 @@ class LoadJob:
     work_path: Path
     reference_path: Path | None = None
     """Where to write what is about to be created, before it is."""
+    metrics_port: int = 0
+    """Where a Prometheus can follow the load; 0 for nowhere."""
 
 
 @dataclass(frozen=True)
@@ -206,9 +211,18 @@ def _run(
         findings += _findings_on_nodes(job, nodes, server_watches)
         findings += _findings_on_clocks(agreement)
         runner = JobRunner(agreement, test.spec, interruption, findings)
+        model_name = read_manifest(test.payload_path).model_name
+        servers_told = ServerProbe(test.spec, test.endpoints, test.metrics, model_name)
+        runner.before_first_block = servers_told.begin
         measured = _measured(test, runner, started_at_ns)
-        measure(runner, test.spec, stop_rule_of(measured), progress, test.limits)
-        return _measured(test, runner, started_at_ns)
+        observer = stack.enter_context(load_exporter(job.metrics_port, test.spec))
+        measure(runner, test.spec, stop_rule_of(measured), progress, test.limits, observer)
+        servers_told.end()
+        measured = _measured(test, runner, started_at_ns, servers_told)
+    line = bottleneck_line(bottlenecks_of(measured.metadata.host))
+    if line:
+        progress(ProgressUpdate(line))
+    return measured
 
 
 def _plan_of(job: LoadJob, test: LoadTest, payload: PayloadArchive) -> Callable[[int], Plan]:
@@ -339,6 +353,9 @@ class JobRunner:
         self.cut_off = 0
         self.skews_ns: list[int] = []
         self.newest: dict[int, Loaded] = {}
+        self.before_first_block: Callable[[], None] = lambda: None
+        self.block_seconds: list[float] = []
+        """How long the generators were to load each segment of a block."""
         self.tick: Callable[[], None] = lambda: None
         self._spec = spec
         self._interruption = interruption
@@ -359,6 +376,10 @@ class JobRunner:
         """Has all generators run one segment and keeps their rows."""
         # The block opens when the last one sends, and the first must still be sending when it closes.
         ordered = replace(segment, lead_seconds=segment.lead_seconds + self._allowance_seconds)
+        if segment.block != WARMUP_BLOCK:
+            if not self.block_seconds:
+                self.before_first_block()
+            self.block_seconds.append(ordered.load_seconds)
         seconds = ordered.load_seconds + self._spec.timeout_seconds + SEGMENT_GRACE_SECONDS
         loaded = self.agreement.run(ordered, seconds, self._interrupted)
         rows_of_arm = merged_rows(loaded, self.agreement.greetings)
@@ -400,10 +421,15 @@ def _of_generator(index: int, values: Mapping[str, Any]) -> Check:
     return msgspec.structs.replace(found, detail=f"generator {index}: {found.detail}")
 
 
-def _measured(test: LoadTest, runner: JobRunner, started_at_ns: int) -> Measured:
+def _measured(
+    test: LoadTest, runner: JobRunner, started_at_ns: int, servers: ServerProbe | None = None
+) -> Measured:
     greetings = runner.agreement.greetings
     newest = [one.host for one in runner.newest.values()]
     host = merged_host(greetings.values(), newest, runner.skews_ns)
+    if servers is not None and runner.block_seconds:
+        seconds = sum(runner.block_seconds) / len(runner.block_seconds)
+        host |= servers.findings(runner.table(), host["saturation"], host["cores"], seconds)
     checks = [*runner.checks, *runner.tool_findings(), *_check_skew(host)]
     metadata = RunMetadata(
         load_spec=msgspec.to_builtins(test.spec),

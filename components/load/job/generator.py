@@ -14,17 +14,18 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import pyarrow as pa
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.load.bottleneck_probe import machine_numbers, saturation_watch
 from model_load_test.components.load.generators import find_generator
 from model_load_test.components.load.host import CpuWatch, host_facts
 from model_load_test.components.load.job.clock import ClockOffset, clock_offset
@@ -39,6 +40,7 @@ from model_load_test.components.load.job.plan import (
     Plan,
     Start,
 )
+from model_load_test.components.load.locust.account import core_shares
 from model_load_test.components.load.locust.account import findings as locust_findings
 from model_load_test.components.load.locust.forkserver import fork_server
 from model_load_test.components.load.preflight import prepare
@@ -200,7 +202,14 @@ def _run(place: _Place, folder: Path, interruption: Interruption) -> int:
         with ExitStack() as stack:
             if generator.tool == "locust":
                 runner.fork_server = stack.enter_context(fork_server())
-            exit_code = _load_as_ordered(coordinator, index, runner, clock, folder)
+            watch = stack.enter_context(saturation_watch(generator, test.endpoints))
+            cpu = CpuWatch()
+
+            def machine() -> dict[str, Any]:
+                numbers = machine_numbers(watch, generator, core_shares(runner.accounts))
+                return {**cpu.shares(), "saturation": numbers}
+
+            exit_code = _load_as_ordered(coordinator, index, runner, clock, folder, machine)
     finally:
         remove_request_files(test)
     if interruption.is_set() and not told_to_stop.is_set():
@@ -211,9 +220,13 @@ def _run(place: _Place, folder: Path, interruption: Interruption) -> int:
 
 
 def _load_as_ordered(
-    coordinator: Coordinator, index: int, runner: SegmentRunner, clock: ClockOffset, folder: Path
+    coordinator: Coordinator,
+    index: int,
+    runner: SegmentRunner,
+    clock: ClockOffset,
+    folder: Path,
+    machine: Callable[[], dict[str, Any]],
 ) -> int:
-    cpu = CpuWatch()
     number = -1
     while not runner.interruption.is_set():
         order = coordinator.ask(f"/order?index={index}&after={number}", Order)
@@ -223,7 +236,7 @@ def _load_as_ordered(
         if order.segment is None:
             continue
         number = order.number
-        loaded = _load(coordinator, index, number, order.segment, runner, clock, folder, cpu)
+        loaded = _load(coordinator, index, number, order.segment, runner, clock, folder, machine)
         coordinator.ask(f"/rows?index={index}&number={number}", type(None), loaded)
     _say(f"stopping: {runner.interruption.reason}")
     return STOPPED
@@ -237,7 +250,7 @@ def _load(
     runner: SegmentRunner,
     clock: ClockOffset,
     folder: Path,
-    cpu: CpuWatch,
+    machine: Callable[[], dict[str, Any]],
 ) -> Loaded:
     checks, cut_off = len(runner.checks), runner.cut_off
 
@@ -257,7 +270,7 @@ def _load(
         checks=tuple(msgspec.to_builtins(check) for check in runner.checks[checks:]),
         commands=tuple(runner.commands),
         cut_off=runner.cut_off - cut_off,
-        host=cpu.shares(),
+        host=machine(),
         findings=tuple(msgspec.to_builtins(check) for check in locust_findings(runner.accounts)),
     )
 

@@ -61,6 +61,8 @@ def merged_host(
         values = [host[name] for host in changing if name in host]
         if values:
             facts[name] = max(values)
+    facts["saturation"] = worst_numbers(host.get("saturation", {}) for host in changing)
+    facts["cores"] = min((int(one.host["cores"]) for one in greeted if "cores" in one.host), default=0)
     models = sorted({str(one.host.get("cpu_model", "")) for one in greeted})
     if len(models) > 1:
         facts["cpu_model"] = ", ".join(models)
@@ -73,6 +75,15 @@ def merged_host(
         facts["start_skew_ms"] = round(float(np.median(skews)) / 1e6, 3)
         facts["start_skew_most_ms"] = _most(skews)
     return facts
+
+
+def worst_numbers(of_generators: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The highest of each number that generators tell of their machines: what is used up, is so by one."""
+    worst: dict[str, float] = {}
+    for numbers in of_generators:
+        for name, number in numbers.items():
+            worst[name] = max(number, worst.get(name, number))
+    return worst
 
 
 def _most(nanoseconds: Iterable[int]) -> float:

@@ -64,7 +64,7 @@ class Loaded(msgspec.Struct, frozen=True):
     commands: tuple[str, ...]
     cut_off: int
     host: dict[str, Any]
-    """Facts that change: shares of the CPU."""
+    """Facts that change: shares of the CPU, and `saturation`, what the machine had used up so far."""
     findings: tuple[dict[str, Any], ...] = ()
     """What the generator's tool says of itself over all segments so far; the newest counts."""
 
