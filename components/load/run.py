@@ -25,6 +25,7 @@ from model_load_test.components.load.connection import (
     write_vegeta_targets,
 )
 from model_load_test.components.load.counters import MetricsPage
+from model_load_test.components.load.exporter import NO_OBSERVER, Observer
 from model_load_test.components.load.generators import (
     Attack,
     Generator,
@@ -111,7 +112,10 @@ class LoadTest:
 
 
 def run_load_test(
-    test: LoadTest, stop_rule: StopRule, progress: Progress = print_progress
+    test: LoadTest,
+    stop_rule: StopRule,
+    progress: Progress = print_progress,
+    observer: Observer = NO_OBSERVER,
 ) -> tuple[pa.Table, RunMetadata]:
     """Runs the load test and returns its rows and their metadata.
 
@@ -124,6 +128,7 @@ def run_load_test(
         test: What to load and with what.
         stop_rule: Asked after each look.
         progress: Receives what is to be shown, live and lasting.
+        observer: Follows the segments, such as `exporter.LoadExporter`.
 
     Returns:
         The rows in the shape of `results.table.SCHEMA`, warm-up included as block -1, and the
@@ -145,7 +150,7 @@ def run_load_test(
         with interruptible(runner.interruption), probe, ExitStack() as stack:
             if generator.tool == "locust":
                 runner.fork_server = stack.enter_context(fork_server())
-            measure(runner, spec, stop_rule, progress, test.limits)
+            measure(runner, spec, stop_rule, progress, test.limits, observer)
             runner.note_interruption()
     finally:
         remove_request_files(test)
@@ -201,11 +206,12 @@ def measure(
     stop_rule: StopRule,
     progress: Progress,
     limits: Limits = Limits(),  # noqa: B008 - frozen
+    observer: Observer = NO_OBSERVER,
 ) -> None:
     """Warms up, then measures pair by pair until the stop rule, a limit or the last look ends it."""
     if spec.concurrency:
         runner.checks.append(Check(code="closed-loop", detail=_CLOSED_LOOP, consequence="WARNING"))
-    overseer = _Overseer(runner, spec, progress, limits)
+    overseer = _Overseer(runner, spec, progress, limits, observer)
     if spec.warmup_seconds and not overseer.load(warmup_segment(spec), look=0):
         return
     first_block = 0
@@ -225,8 +231,11 @@ def measure(
 class _Overseer:
     """Has segments run one after the other, shows the standing and watches the limits."""
 
-    def __init__(self, runner: Runner, spec: LoadSpec, progress: Progress, limits: Limits) -> None:
+    def __init__(
+        self, runner: Runner, spec: LoadSpec, progress: Progress, limits: Limits, observer: Observer
+    ) -> None:
         self._runner = runner
+        self._observer = observer
         self._spec = spec
         self._progress = progress
         self._standing = Standing(spec)
@@ -243,6 +252,7 @@ class _Overseer:
             self._find("budget-spent", f"The run ended early: {lacking}.", "WARNING")
             return False
         self._standing.begin(segment, look)
+        self._observer.begin(segment)
         self._show()
         if segment.arms:
             self._runner.run(segment)
@@ -261,6 +271,7 @@ class _Overseer:
     def _take(self, rows: pa.Table, segment: Segment) -> None:
         self._budget.sent += rows.num_rows
         self._standing.add(rows)
+        self._observer.add(rows, segment)
         for arm in segment.arms:
             own = rows.filter(pc.field("arm") == arm)
             failed = own.num_rows - (pc.sum(own["ok"]).as_py() or 0)
