@@ -1,0 +1,1 @@
+"""What the servers were busy with while they were loaded: CPU, memory, GPU, queues, replicas."""

@@ -1,0 +1,159 @@
+"""The dashboard is one that Grafana takes, and asks for what the exporters really show."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from model_load_test.components.load.exporter import LoadExporter
+from model_load_test.components.load.schedule import segments_of_block
+from model_load_test.components.load.spec import parse_load_spec
+from model_load_test.components.resources.catalogue import SCRAPED
+from model_load_test.components.results.table import SCHEMA
+
+
+@pytest.fixture(scope="module")
+def dashboard() -> dict[str, Any]:
+    path = Path(__file__).resolve().parents[2] / "dashboards" / "load-test.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+def expressions(dashboard: dict[str, Any]) -> list[str]:
+    return [target["expr"] for panel in panels(dashboard) for target in panel["targets"]]
+
+
+def exported() -> set[str]:
+    """The names of the samples that a run really shows."""
+    spec = parse_load_spec({"rate_rps": 200.0})
+    exporter = LoadExporter(spec)
+    (segment,) = segments_of_block(spec, 0)
+    exporter.begin(segment)
+    row = {name: [0] for name in SCHEMA.names}
+    row |= {"arm": ["candidate"], "status": ["OK"], "error": [""], "ok": [True], "latency_ns": [10**6]}
+    columns = {name: pa.array(row[name]) for name in SCHEMA.names}
+    exporter.add(pa.table(columns).cast(SCHEMA), segment)
+    return {sample.name for family in exporter.collect() for sample in family.samples}
+
+
+def test_every_panel_is_complete(dashboard: dict[str, Any]) -> None:
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(ids)) == len(ids)
+    for panel in panels(dashboard):
+        assert panel["title"]
+        assert panel["description"], f"{panel['title']} does not say what it means"
+        assert panel["targets"]
+        refs = [target["refId"] for target in panel["targets"]]
+        assert len(set(refs)) == len(refs)
+        assert panel["datasource"]["uid"] == "${datasource}", "no one else's Prometheus"
+
+
+def test_panels_do_not_overlap_and_fill_their_rows(dashboard: dict[str, Any]) -> None:
+    grid = np.zeros((100, 24), dtype=int)
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        grid[place["y"] : place["y"] + place["h"], place["x"] : place["x"] + place["w"]] += 1
+    assert grid.max() == 1
+    used = grid[: np.flatnonzero(grid.any(axis=1)).max() + 1]
+    assert (used == 1).all()
+
+
+def test_it_asks_for_what_a_run_shows(dashboard: dict[str, Any]) -> None:
+    asked = set(re.findall(r"\bmodel_load_test_[a-z_]+", " ".join(expressions(dashboard))))
+    assert asked <= exported(), asked - exported()
+    shown = {name for name in exported() if not name.endswith(("_created", "_sum", "_count"))}
+    assert shown - asked == {"model_load_test_run_info"}, "shown, and drawn nowhere"
+
+
+def test_it_asks_for_what_the_servers_exporters_show(dashboard: dict[str, Any]) -> None:
+    text = " ".join(expressions(dashboard))
+    names = set(re.findall(r"\b(?:container|DCGM|nv)_[A-Za-z_]+", text)) | set(
+        re.findall(r'"(:tensorflow[^"]+)"', text)
+    )
+    assert names
+    assert names <= set(SCRAPED), names - set(SCRAPED)
+
+
+def test_every_variable_it_uses_is_defined(dashboard: dict[str, Any]) -> None:
+    defined = {variable["name"] for variable in dashboard["templating"]["list"]}
+    used = set(re.findall(r"\$\{?([a-z][a-z_]*)\b", json.dumps(dashboard)))
+    assert used <= defined | {"__rate_interval"}
+
+
+@pytest.fixture(scope="module")
+def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    program = shutil.which("grafana") or shutil.which("grafana-server")
+    if program is None:
+        pytest.skip("grafana is not on PATH (the release's archive has it in bin/)")
+    home = Path(program).resolve().parents[1]
+    folder = tmp_path_factory.mktemp("grafana")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    command = [program, *(["server"] if Path(program).name == "grafana" else []), f"--homepath={home}"]
+    settings = {
+        "GF_SERVER_HTTP_ADDR": "127.0.0.1",
+        "GF_SERVER_HTTP_PORT": str(port),
+        "GF_PATHS_DATA": str(folder),
+        "GF_PATHS_LOGS": str(folder),
+        "GF_ANALYTICS_REPORTING_ENABLED": "false",
+        "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+        "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+    }
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(command, env=settings, stdout=log, stderr=log)
+    try:
+        for _ in range(300):
+            try:
+                ask(f"http://127.0.0.1:{port}/api/health")
+                break
+            except OSError:
+                assert process.poll() is None, (folder / "log").read_text()
+                time.sleep(0.3)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        log.close()
+
+
+def ask(url: str, body: object = None) -> Any:
+    headers = {
+        "Authorization": "Basic " + base64.b64encode(b"admin:admin").decode(),
+        "Content-Type": "application/json",
+    }
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(
+        urllib.request.Request(url, data=data, headers=headers), timeout=10
+    ) as answer:
+        return json.loads(answer.read())
+
+
+def test_a_real_grafana_takes_it(grafana: str, dashboard: dict[str, Any]) -> None:
+    source = {"name": "p", "uid": "p", "type": "prometheus", "access": "proxy", "url": "http://127.0.0.1:9"}
+    ask(f"{grafana}/api/datasources", source)
+    saved = ask(f"{grafana}/api/dashboards/db", {"dashboard": {**dashboard, "id": None}, "overwrite": True})
+    assert saved["status"] == "success"
+    read = ask(f"{grafana}/api/dashboards/uid/{dashboard['uid']}")["dashboard"]
+    assert [panel["title"] for panel in read["panels"]] == [panel["title"] for panel in dashboard["panels"]]
+    assert read["schemaVersion"] >= dashboard["schemaVersion"]
