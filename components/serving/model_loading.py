@@ -26,6 +26,7 @@ import msgspec
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.serving.model_uri import ModelUri, ModelUriError, parse_model_uri
+from model_load_test.components.serving.triton_configuration import CONFIGURATION_FILE, with_fields
 
 CLAIM_MOUNT: Final = Path("/claim")
 """Where the init container sees the volume of a pvc:// model."""
@@ -62,12 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--layout", choices=("tf-serving", "triton"), default="tf-serving")
     parser.add_argument("--warmup", default="", help="URI of a warm-up file")
+    parser.add_argument(
+        "--configuration", default="", help="fields of Triton's config.pbtxt, in the place of the model's own"
+    )
     parser.add_argument("--claim", type=Path, default=CLAIM_MOUNT, help="where the volume claim is mounted")
     parser.add_argument("--report", type=Path, default=_TERMINATION_LOG)
     given = parser.parse_args(arguments)
     try:
         loaded = load_model(
-            parse_model_uri(given.uri), given.into, given.layout, warmup=given.warmup, claim=given.claim
+            parse_model_uri(given.uri),
+            given.into,
+            given.layout,
+            warmup=given.warmup,
+            configuration=given.configuration,
+            claim=given.claim,
         )
     except InputError as error:
         print(error, file=sys.stderr, flush=True)
@@ -80,7 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def load_model(
-    uri: ModelUri, into: Path, layout: Layout, *, warmup: str = "", claim: Path = CLAIM_MOUNT
+    uri: ModelUri,
+    into: Path,
+    layout: Layout,
+    *,
+    warmup: str = "",
+    configuration: str = "",
+    claim: Path = CLAIM_MOUNT,
 ) -> LoadedModel:
     """Brings the model at `uri` into the folder `into`.
 
@@ -89,6 +104,7 @@ def load_model(
         into: The folder that the server is given; emptied first, so that a restart loads anew.
         layout: What the server wants: TF Serving's version folders, or Triton's model folder.
         warmup: URI of a warm-up file for every version.
+        configuration: Fields of Triton's config.pbtxt, in the place of the model's own.
         claim: Where the volume of a pvc:// model is mounted.
 
     Returns:
@@ -96,6 +112,7 @@ def load_model(
 
     Raises:
         ModelUriError: There is no model, it cannot be had, or it is not the one of the checksum.
+        TritonConfigurationError: The model's own config.pbtxt cannot be read.
     """
     if into.exists():
         shutil.rmtree(into)
@@ -108,6 +125,10 @@ def load_model(
         versions = _lay_out(uri, fetched, into, layout)
     if warmup:
         _add_warmup(parse_model_uri(warmup, "warmup"), into, versions, claim)
+    if configuration:
+        path = into / CONFIGURATION_FILE
+        own = path.read_text(encoding="utf-8") if path.is_file() else ""
+        path.write_text(with_fields(own, configuration), encoding="utf-8")
     files = [path for path in into.rglob("*") if path.is_file()]
     return LoadedModel(
         uri=str(uri),

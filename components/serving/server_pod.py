@@ -18,6 +18,7 @@ from model_load_test.components.serving.arm import DeployedArm
 from model_load_test.components.serving.model_loading import CLAIM_MOUNT, Layout
 from model_load_test.components.serving.model_uri import Storage, parse_model_uri
 from model_load_test.components.serving.spec import ServingSpec
+from model_load_test.components.serving.triton_configuration import configuration_text
 
 SERVER: Final = "server"
 LOADER: Final = "model"
@@ -150,6 +151,8 @@ def _loader(arm: DeployedArm, spec: ServingSpec, layout: Layout) -> dict[str, An
     arguments = ["--uri", uri, "--into", f"{MODELS}/{spec.model_name}", "--layout", layout]
     if spec.warmup:
         arguments += ["--warmup", spec.warmup]
+    if spec.model_configuration:
+        arguments += ["--configuration", configuration_text(spec.model_configuration)]
     mounts: list[dict[str, Any]] = [{"name": "models", "mountPath": MODELS}, dict(SCRATCH_MOUNT)]
     if "pvc" in _schemes(arm, spec):
         mounts.append({"name": "claim", "mountPath": str(CLAIM_MOUNT), "readOnly": True})

@@ -15,6 +15,7 @@ from model_load_test.components.cluster.placement import (
 )
 from model_load_test.components.errors import InputError
 from model_load_test.components.parameters import refuse_unknown
+from model_load_test.components.serving.triton_configuration import configuration_text
 from model_load_test.components.version import __version__
 
 Kind = Literal["tf-serving", "triton", "kserve", "seldon", "seldon-v2", "embedded"]
@@ -55,6 +56,8 @@ class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Command-line flags of the server, such as `--tensorflow_intra_op_parallelism=4`."""
     batching: Mapping[str, Any] = {}
     """TF Serving's batching parameters, such as {"max_batch_size": 128}; turns batching on."""
+    model_configuration: Mapping[str, Any] = {}
+    """Triton's: `max_batch_size`, `dynamic_batching`, `instance_group`, in the place of the model's own."""
     monitoring: bool = True
     """Whether TF Serving shows its metrics on its REST port."""
     warmup: str = ""
@@ -278,8 +281,7 @@ def _validate(spec: ServingSpec) -> None:
             raise ServingSpecError("flags", flag, "write each flag as --name=value")
         if flag.lstrip("-").partition("=")[0].replace("-", "_") in RESERVED_FLAGS:
             raise ServingSpecError("flags", flag, "it is set for you; leave it out")
-    if spec.batching and spec.kind != "tf-serving":
-        raise ServingSpecError("batching", dict(spec.batching), "only kind tf-serving takes it; use flags")
+    _validate_batching(spec)
     if spec.warmup and spec.kind not in ("tf-serving", "embedded"):
         raise ServingSpecError("warmup", spec.warmup, "only kind tf-serving takes it")
     if spec.kind == "seldon-v2" and spec.flags:
@@ -291,6 +293,21 @@ def _validate(spec: ServingSpec) -> None:
     for number, one in enumerate(spec.environment):
         if not isinstance(one.get("name"), str) or not one["name"]:
             raise ServingSpecError(f"environment[{number}]", dict(one), 'give {"name": ..., "value": ...}')
+
+
+def _validate_batching(spec: ServingSpec) -> None:
+    if spec.batching and spec.kind not in ("tf-serving", "embedded"):
+        raise ServingSpecError(
+            "batching",
+            dict(spec.batching),
+            "only kind tf-serving takes it; use model_configuration (Triton) or flags",
+        )
+    if spec.model_configuration:
+        if spec.kind != "triton":
+            raise ServingSpecError(
+                "model_configuration", dict(spec.model_configuration), "only kind triton takes it"
+            )
+        configuration_text(spec.model_configuration)
 
 
 def _refuse_fields(values: Mapping[str, Any], known: Sequence[str], path: str) -> None:

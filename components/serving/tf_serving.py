@@ -69,15 +69,14 @@ def manifests(arm: DeployedArm, spec: ServingSpec) -> list[dict[str, Any]]:
 
 def server_flags(spec: ServingSpec) -> tuple[str, ...]:
     """The server's flags: the user's, and those that its configuration files need."""
-    if spec.kind == "embedded":
-        return spec.flags or ("--backend=numpy",)
-    flags = list(spec.flags)
+    embedded = spec.kind == "embedded"
+    flags = list(spec.flags) or (["--backend=numpy"] if embedded else [])
     if spec.batching:
         flags += [
             "--enable_batching=true",
             f"--batching_parameters_file={_CONFIGURATION_FOLDER}/{_BATCHING_FILE}",
         ]
-    if spec.monitoring:
+    if spec.monitoring and not embedded:
         flags.append(f"--monitoring_config_file={_CONFIGURATION_FOLDER}/{_MONITORING_FILE}")
     names = [flag.lstrip("-").partition("=")[0] for flag in flags]
     twice = {name for name in names if names.count(name) > 1}

@@ -10,8 +10,13 @@ from typing import get_args
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.protocols.client import Api
+from model_load_test.components.serving.embedded.batching import (
+    BatchingParameters,
+    read_batching_parameters,
+)
 from model_load_test.components.serving.embedded.faults import Faults
 from model_load_test.components.serving.embedded.model_config import read_model_config
+from model_load_test.components.serving.embedded.saved_model_backend import SessionThreads
 from model_load_test.components.serving.embedded.server import (
     DEFAULT_CALLABLE,
     ModelSettings,
@@ -51,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--label", action="append", type=_label, default=[], help="version label, such as stable=1")
     add("--ready-file", type=Path, help="file that gets the ready line too")
     add("--exit-with-parent", action="store_true", help="stop when the starting process ends")
+    add("--enable-batching", nargs="?", const="true", default="false", choices=("true", "false"))
+    add("--batching-parameters-file", type=Path, help="TF Serving's BatchingParameters as text")
+    add("--tensorflow-intra-op-parallelism", type=int, default=SessionThreads.intra_op, metavar="THREADS")
+    add("--tensorflow-inter-op-parallelism", type=int, default=SessionThreads.inter_op, metavar="THREADS")
     faults = parser.add_argument_group("injected faults, for testing load tests")
     faults.add_argument("--delay-ms", type=float, default=0.0, help="added to every inference request")
     faults.add_argument("--error-rate", type=float, default=0.0, help="share of requests that fail")
@@ -79,6 +88,15 @@ def _versions(text: str) -> Versions:
 def _label(text: str) -> tuple[str, int]:
     label, _, version = text.partition("=")
     return label, int(version)
+
+
+def _batching(given: argparse.Namespace) -> BatchingParameters | None:
+    path: Path | None = given.batching_parameters_file
+    if given.enable_batching == "false":
+        if path is not None:
+            raise InputError("batching_parameters_file", str(path), "give --enable_batching too")
+        return None
+    return read_batching_parameters(path) if path else BatchingParameters()
 
 
 def _settings(given: argparse.Namespace) -> ServerSettings:
@@ -110,6 +128,8 @@ def _settings(given: argparse.Namespace) -> ServerSettings:
             given.compute_threads,
             given.leak_kib,
         ),
+        batching=_batching(given),
+        threads=SessionThreads(given.tensorflow_intra_op_parallelism, given.tensorflow_inter_op_parallelism),
         ready_file=given.ready_file,
         exit_with_parent=given.exit_with_parent,
     )

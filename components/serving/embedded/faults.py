@@ -64,6 +64,8 @@ class FaultInjector:
     metrics: Metrics = field(default_factory=Metrics)
     """Told of injected computing and queuing, under TF Serving's names."""
     model_name: str = ""
+    in_batches: bool = False
+    """Whether batches compute, each once for all of its requests, and not the requests."""
     _requests: int = 0
     _leaked: list[bytes] = field(default_factory=list)
     _random: random.Random = field(init=False)
@@ -94,10 +96,15 @@ class FaultInjector:
             await asyncio.get_running_loop().run_in_executor(
                 self._sleepers, time.sleep, faults.delay_ms / 1000
             )
-        if faults.compute_ms:
+        if faults.compute_ms and not self.in_batches:
             await self._compute()
         if faults.error_rate and self._random.random() < faults.error_rate:
             raise ServingError(Code.UNAVAILABLE, "injected failure")
+
+    def compute_batch(self) -> None:
+        """Computes once, on one of the computing threads; returns when that is done."""
+        if self.faults.compute_ms:
+            self._computers.submit(time.sleep, self.faults.compute_ms / 1000).result()
 
     async def _compute(self) -> None:
         asked_ns = time.perf_counter_ns()

@@ -36,7 +36,7 @@ def generic_handlers(inference: Inference, injector: FaultInjector | None) -> tu
             try:
                 if injector:
                     await injector.suffer()
-                response = answer(request)
+                response = await inference.answered(answer, request)
             except ServingError as error:
                 code = error.code
                 await context.abort(_STATUS_OF_CODE[error.code], error.message)

@@ -6,10 +6,12 @@ cc/saved_model/util.cc, so that a client's error handling can be tried against t
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -31,13 +33,18 @@ from model_load_test.components.protocols.tf_serving import (
     RegressionResponse,
     SignatureDefMap,
 )
+from model_load_test.components.serving.embedded.batching import Batcher
 from model_load_test.components.serving.embedded.failure import Code, ServingError, invalid_argument
 from model_load_test.components.serving.embedded.metrics import Metrics
 from model_load_test.components.serving.embedded.servables import Servable, Servables
 
+Answer = TypeVar("Answer")
+
 _SIGNATURE_DEF: Final = "signature_def"
 _RUNTIME: Final = "TF1"
 """TF Serving's name for a plain session, which this server's SavedModel backend is too."""
+_MOST_WAITING: Final = 512
+"""Requests that may wait for a batch at once; the others wait for their turn to do so."""
 _STRING: Final = DataType.values_by_name["DT_STRING"].number
 
 
@@ -47,6 +54,17 @@ class Inference:
 
     servables: Servables
     metrics: Metrics
+    batcher: Batcher | None = None
+    """Computes requests together; none to compute each by itself."""
+    _clients: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_MOST_WAITING, thread_name_prefix="request")
+    )
+
+    async def answered(self, answer: Callable[..., Answer], *arguments: Any) -> Answer:
+        """What `answer` returns: at once, or on a thread that may wait for a batch to be computed."""
+        if self.batcher is None:
+            return answer(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._clients, answer, *arguments)
 
     def predict(self, request: Any) -> Any:
         """Answers a PredictRequest.
@@ -168,7 +186,10 @@ class Inference:
         self, servable: Servable, api: str, feeds: Mapping[str, Array], fetches: Sequence[str]
     ) -> Sequence[Array]:
         started_ns = time.perf_counter_ns()
-        outputs = servable.run(feeds, fetches)
+        if self.batcher is not None:
+            outputs = self.batcher.run(servable, feeds, fetches)
+        else:
+            outputs = servable.run(feeds, fetches)
         self.metrics.runtime_took(servable.model_name, api, _RUNTIME, time.perf_counter_ns() - started_ns)
         return outputs
 

@@ -17,6 +17,9 @@ _REQUEST_COUNT: Final = ":tensorflow:serving:request_count"
 _REQUEST_LATENCY: Final = ":tensorflow:serving:request_latency"
 _RUNTIME_LATENCY: Final = ":tensorflow:serving:runtime_latency"
 _QUEUING_LATENCY: Final = ":tensorflow:serving:batching_session:queuing_latency"
+_BATCH_SIZE: Final = ":tensorflow:serving:batching_session:processed_batch_size"
+_PADDING_SIZE: Final = ":tensorflow:serving:batching_session:padding_size"
+_SIZE_LIMITS: Final = tuple(float(1 << power) for power in range(14))
 _LOAD_ATTEMPTS: Final = ":tensorflow:cc:saved_model:load_attempt_count"
 
 Labels = tuple[tuple[str, str], ...]
@@ -68,6 +71,16 @@ class Metrics:
             self._histograms[key] = _Histogram(_QUEUING_LIMITS_US)
         self._histograms[key].add(latency_ns / 1000)
 
+    def batch_processed(self, size: int, padding: int) -> None:
+        """Records the size of a batch that is computed, and how many of its rows are filling."""
+        for name, labels, value in (
+            (_BATCH_SIZE, (), size),
+            (_PADDING_SIZE, (("execution_batch_size", str(size)),), padding),
+        ):
+            if (name, labels) not in self._histograms:
+                self._histograms[name, labels] = _Histogram(_SIZE_LIMITS)
+            self._histograms[name, labels].add(value)
+
     def page(self) -> str:
         """The page Prometheus reads."""
         lines: list[str] = []
@@ -88,10 +101,11 @@ class Metrics:
 def _histogram_lines(name: str, labels: str, histogram: _Histogram) -> list[str]:
     lines = []
     running = 0
+    separator = "," if labels else ""
     limits = [f"{limit:g}" for limit in histogram.limits_us] + ["+Inf"]
     for limit, count in zip(limits, histogram.counts, strict=True):
         running += count
-        lines.append(f'{name}_bucket{{{labels},le="{limit}"}} {running}')
+        lines.append(f'{name}_bucket{{{labels}{separator}le="{limit}"}} {running}')
     lines.append(f"{name}_sum{{{labels}}} {histogram.total_us:g}")
     lines.append(f"{name}_count{{{labels}}} {running}")
     return lines

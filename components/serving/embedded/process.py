@@ -54,6 +54,7 @@ def embedded_server(
     fault_seed: int = 0,
     compute_ms: float = 0.0,
     compute_threads: int = 0,
+    flags: Sequence[str] = (),
     start_timeout_seconds: float = 120.0,
 ) -> Iterator[EmbeddedServer]:
     """Runs an embedded server for as long as the block takes.
@@ -75,6 +76,7 @@ def embedded_server(
         fault_seed: Of the choice of failing requests.
         compute_ms: Added to every run of the model.
         compute_threads: So many requests compute at once, the others queue; 0 for all.
+        flags: Further flags of tensorflow_model_server that it honours, such as `--enable_batching=true`.
         start_timeout_seconds: How long loading may take.
 
     Yields:
@@ -102,6 +104,7 @@ def embedded_server(
     }
     command = [sys.executable, "-m", __package__, "--exit-with-parent"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
+    command += flags
     command += [f"--label={label}={version}" for label, version in (labels or {}).items()]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)

@@ -32,6 +32,7 @@ from model_load_test.components.serving.embedded.json_tensors import (
     regression_json,
     signature_name_of,
 )
+from model_load_test.components.serving.embedded.own_process import process_page
 
 _INFERENCE_PATH: Final = re.compile(
     r"/v1/models/([^/:]+)(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?:(classify|regress|predict)",
@@ -75,7 +76,8 @@ class _RestApi:
         self._injector = injector
 
     async def metrics_page(self, _request: web.Request) -> web.Response:
-        return web.Response(text=self._inference.metrics.page(), content_type="text/plain")
+        text = self._inference.metrics.page() + process_page()
+        return web.Response(text=text, content_type="text/plain")
 
     async def handle(self, request: web.Request) -> web.Response:
         started_ns = time.perf_counter_ns()
@@ -88,7 +90,7 @@ class _RestApi:
             target = _target(request.method, path)
             if self._injector and request.method == "POST":
                 await self._injector.suffer()
-            answer = self._answer(target, request.method, path, body)
+            answer = await self._inference.answered(self._answer, target, request.method, path, body)
         except ServingError as error:
             code, answer = error.code, error_json(error.message)
         model_name, method = (target.model_name, target.method) if target else ("", "")

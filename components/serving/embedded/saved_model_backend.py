@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,24 @@ from model_load_test.components.serving.embedded.failure import Code, ServingErr
 from model_load_test.components.serving.embedded.servables import LoadedModel
 
 
-def load_saved_model(path: Path) -> LoadedModel:
+@dataclass(frozen=True)
+class SessionThreads:
+    """Threads of TensorFlow's session, 0 for as many as there are cores.
+
+    One for operations, and none between request and operations, unless asked otherwise: with more,
+    two servers on a small machine measure each other's scheduling.
+    """
+
+    intra_op: int = 1
+    inter_op: int = -1
+
+
+def load_saved_model(path: Path, threads: SessionThreads = SessionThreads()) -> LoadedModel:
     """Loads the SavedModel in `path`.
+
+    Args:
+        path: The version's folder.
+        threads: Of the session.
 
     Raises:
         SavedModelError: The folder holds no SavedModel to serve.
@@ -29,10 +46,8 @@ def load_saved_model(path: Path) -> LoadedModel:
 
     tf.get_logger().setLevel("ERROR")  # its advice against the very loader that TF Serving uses
     config = tf.compat.v1.ConfigProto(
-        # One thread for operations, and none between request and operations: with more, two servers
-        # on a small machine measure each other's scheduling.
-        intra_op_parallelism_threads=1,
-        inter_op_parallelism_threads=-1,
+        intra_op_parallelism_threads=threads.intra_op,
+        inter_op_parallelism_threads=threads.inter_op,
         use_per_session_threads=True,
     )
     graph = tf.Graph()

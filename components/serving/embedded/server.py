@@ -20,6 +20,7 @@ from aiohttp import web
 from model_load_test.components.errors import InputError
 from model_load_test.components.protocols.client import Api
 from model_load_test.components.protocols.saved_model import version_folders
+from model_load_test.components.serving.embedded.batching import Batcher, BatchingParameters
 from model_load_test.components.serving.embedded.faults import FaultInjector, Faults
 from model_load_test.components.serving.embedded.grpc_service import generic_handlers
 from model_load_test.components.serving.embedded.inference import Inference
@@ -30,7 +31,10 @@ from model_load_test.components.serving.embedded.open_inference_service import (
     open_inference_handlers,
 )
 from model_load_test.components.serving.embedded.rest_service import application
-from model_load_test.components.serving.embedded.saved_model_backend import load_saved_model
+from model_load_test.components.serving.embedded.saved_model_backend import (
+    SessionThreads,
+    load_saved_model,
+)
 from model_load_test.components.serving.embedded.seldon_service import seldon_application
 from model_load_test.components.serving.embedded.servables import LoadedModel, Servables
 
@@ -69,6 +73,9 @@ class ServerSettings:
     grpc_port: int = 0
     rest_port: int = 0
     faults: Faults = field(default_factory=Faults)
+    batching: BatchingParameters | None = None
+    """How requests are computed together; none to compute each by itself."""
+    threads: SessionThreads = field(default_factory=SessionThreads)
     ready_file: Path | None = None
     exit_with_parent: bool = False
 
@@ -92,7 +99,9 @@ def serve(settings: ServerSettings) -> None:
     Raises:
         InputError: A model or port cannot be used.
     """
-    plan = [_loads_of(model) for model in settings.models]
+    if settings.batching is not None and settings.api != "tf-serving":
+        raise InputError("enable_batching", settings.api, "batching is TF Serving's; use --api=tf-serving")
+    plan = [_loads_of(model, settings.threads) for model in settings.models]
     asyncio.run(_serve(settings, plan))
 
 
@@ -104,8 +113,12 @@ async def _serve(settings: ServerSettings, plan: list[list[_Load]]) -> None:
     servables, metrics = Servables(), Metrics()
     for model, loads in zip(settings.models, plan, strict=True):
         servables.expect(model.name, [load.version for load in loads], model.labels)
-    inference = Inference(servables, metrics)
-    injector = FaultInjector(settings.faults, metrics, settings.models[0].name) if settings.faults else None
+    injector = None
+    if settings.faults:
+        injector = FaultInjector(
+            settings.faults, metrics, settings.models[0].name, in_batches=settings.batching is not None
+        )
+    inference = Inference(servables, metrics, _batcher(settings, metrics, injector))
     async with AsyncExitStack() as running:
         grpc_port = await _start_grpc(settings, inference, injector, running)
         rest_port = await _start_rest(settings, inference, injector, running)
@@ -122,7 +135,13 @@ async def _serve(settings: ServerSettings, plan: list[list[_Load]]) -> None:
         await stopping
 
 
-def _loads_of(model: ModelSettings) -> list[_Load]:
+def _batcher(settings: ServerSettings, metrics: Metrics, injector: FaultInjector | None) -> Batcher | None:
+    if settings.batching is None:
+        return None
+    return Batcher(settings.batching, metrics, injector.compute_batch if injector else lambda: None)
+
+
+def _loads_of(model: ModelSettings, threads: SessionThreads) -> list[_Load]:
     if model.backend == "numpy":
         numpy_model = find_numpy_model(model.callable_place)
         versions = model.versions if isinstance(model.versions, tuple) else (1,)
@@ -135,7 +154,7 @@ def _loads_of(model: ModelSettings) -> list[_Load]:
             raise InputError("model_base_path", None, "give the folder of the model's version folders")
         folders = _wanted(version_folders(model.base_path), model.versions)
         loads = [
-            _Load(model.name, version, str(folder), lambda folder=folder: load_saved_model(folder))  # type: ignore[misc]  # mypy: default of a lambda
+            _Load(model.name, version, str(folder), lambda folder=folder: load_saved_model(folder, threads))  # type: ignore[misc]  # mypy: default of a lambda
             for version, folder in folders.items()
         ]
     known = [load.version for load in loads]
