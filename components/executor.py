@@ -35,7 +35,7 @@ class ExecutorTask:
     output_files: Mapping[str, Path]
     """Where the values of output parameters belong."""
     executor_output: Path
-    _metadata: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _metadata: dict[str, tuple[Mapping[str, Any], str]] = field(default_factory=dict)
 
     def get(self, name: str, default: Any) -> Any:
         """A parameter, or the default where it was not given or is empty of its kind.
@@ -61,16 +61,22 @@ class ExecutorTask:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
 
-    def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
-        """Keeps the metadata of an output artifact until `finish`."""
-        self._metadata[name] = metadata
+    def set_metadata(self, name: str, metadata: Mapping[str, Any], uri: str = "") -> None:
+        """Keeps the metadata of an output artifact until `finish`.
+
+        Args:
+            name: The artifact's, as an output.
+            metadata: What is to be known of it.
+            uri: Where it is, if not where KFP wants it: it was there before, or is no file.
+        """
+        self._metadata[name] = (metadata, uri)
 
     def finish(self) -> None:
         """Writes the answer: the metadata of the output artifacts."""
         answer = {
             "artifacts": {
-                name: {"artifacts": [{"name": one.name, "uri": one.uri, "metadata": dict(metadata)}]}
-                for name, metadata in self._metadata.items()
+                name: {"artifacts": [{"name": one.name, "uri": uri or one.uri, "metadata": dict(metadata)}]}
+                for name, (metadata, uri) in self._metadata.items()
                 if (one := self.outputs.get(name)) is not None
             }
         }

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from model_load_test.pipelines.capacity_search.pipeline import capacity_search as capacity_search
     from model_load_test.pipelines.deploy_and_gate.pipeline import deploy_and_gate as deploy_and_gate
     from model_load_test.pipelines.load_test_gate.pipeline import load_test_gate as load_test_gate
+    from model_load_test.pipelines.serving_sweep.pipeline import serving_sweep as serving_sweep
+    from model_load_test.pipelines.vertex_deploy_and_gate.pipeline import (
+        vertex_deploy_and_gate as vertex_deploy_and_gate,
+    )
 
-__all__ = ["capacity_search", "deploy_and_gate", "load_test_gate"]
+__all__ = ["capacity_search", "deploy_and_gate", "load_test_gate", "serving_sweep", "vertex_deploy_and_gate"]
 
 
 class _Pipelines(ModuleType):

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.google_cloud.credentials import SURELY_LASTING_SECONDS, google_headers
 from model_load_test.components.load.spec import LoadSpec
 from model_load_test.components.parameters import refuse_unknown
 from model_load_test.components.protocols.access import Access
-from model_load_test.components.protocols.endpoint import Endpoint
+from model_load_test.components.protocols.endpoint import Endpoint, parse_endpoint
 
 SYSTEM_CA: Final = "system"
 """As `ca_file`: the certificate authorities that the machine itself trusts."""
+
+GOOGLE: Final = "google"
+"""As `token_source`: access tokens of the Google identity that this process has."""
 
 _FIELDS: Final = (
     "ca_file",
@@ -27,6 +32,7 @@ _FIELDS: Final = (
     "key_file",
     "server_name",
     "token_file",
+    "token_source",
     "host",
     "header_files",
 )
@@ -35,6 +41,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}")
 _DECIDED_BY_THE_REQUEST: Final = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "te"}
 )
+_USUAL_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 _LARGEST_SECRET_BYTES: Final = 1 << 16
 _OWNER_ONLY: Final = 0o600
 
@@ -81,14 +88,21 @@ class ConnectionOptions:
     host: str = ""
     """The Host by which an ingress finds the model; HTTP only."""
     header_files: tuple[HeaderFile, ...] = ()
+    token_source: str = ""
+    """`google` for access tokens that are renewed as they end; empty for none but those in files."""
 
-    def header_values(self) -> dict[str, str]:
-        """Header names (lower case) to values. Secret: never log or store them.
+    def header_values(self, lasting_seconds: float = 0.0) -> dict[str, str]:
+        """Header names (lower case) to values, as they are now. Secret: never log or store them.
+
+        Args:
+            lasting_seconds: How long they are to be good for, where they are renewed.
 
         Raises:
             ConnectionOptionsError: A file cannot be read.
+            CredentialsMissing: The source of tokens gives none.
         """
-        return {header.name: header.value() for header in self.header_files}
+        renewed = google_headers(lasting_seconds) if self.token_source == GOOGLE else {}
+        return {**renewed, **{header.name: header.value() for header in self.header_files}}
 
     def secrets(self) -> tuple[str, ...]:
         """Every text that must not be seen: header values whole and word by word, longest first."""
@@ -101,7 +115,10 @@ class ConnectionOptions:
         def path(text: str) -> Path | None:
             return Path(text) if text else None
 
-        headers = {**({"Host": self.host} if self.host else {}), **self.header_values()}
+        headers = {
+            **({"Host": self.host} if self.host else {}),
+            **self.header_values(SURELY_LASTING_SECONDS),
+        }
         return Access(
             ca_file=None if self.ca_file == SYSTEM_CA else path(self.ca_file),
             certificate_file=path(self.certificate_file),
@@ -116,7 +133,8 @@ def parse_connection_options(values: Mapping[str, Any]) -> ConnectionOptions:
 
     Args:
         values: `ca_file`, `certificate_file`, `key_file`, `server_name`, `host`, `token_file` (sent
-            as `authorization: Bearer ...`) and `header_files`, from header names to files.
+            as `authorization: Bearer ...`), `token_source` (`google`, for tokens of this process's own
+            Google identity) and `header_files`, from header names to files.
 
     Raises:
         ConnectionOptionsError: A field is unknown, a file cannot be read or does not hold what it
@@ -130,7 +148,17 @@ def parse_connection_options(values: Mapping[str, Any]) -> ConnectionOptions:
     for field in ("server_name", "host"):
         if texts[field] and not _HOST.fullmatch(texts[field]):
             raise ConnectionOptionsError(field, texts[field], "give the name alone, such as models.example")
+    if texts["token_source"] not in ("", GOOGLE):
+        raise ConnectionOptionsError(
+            "token_source", texts["token_source"], f"give {GOOGLE!r}, or a token_file"
+        )
+    if texts["token_source"] and texts["token_file"]:
+        raise ConnectionOptionsError("token_file", texts["token_file"], "give it or token_source, not both")
     header_files = _header_files(texts.pop("token_file"), values.get("header_files") or {})
+    if texts["token_source"] and "authorization" in {header.name for header in header_files}:
+        raise ConnectionOptionsError(
+            "header_files.authorization", texts["token_source"], "the token_source sends this header already"
+        )
     options = ConnectionOptions(**texts, header_files=header_files)
     _refuse_unusable_certificates(options)
     options.header_values()
@@ -156,12 +184,51 @@ def refuse_unfit(options: ConnectionOptions, endpoint: Endpoint, field: str) -> 
         raise ConnectionOptionsError(
             field, str(endpoint), f"this is not encrypted; write {secure}, or leave the certificates out"
         )
+    if options.token_source and not endpoint.secure and not _is_loopback(endpoint.host):
+        raise ConnectionOptionsError(
+            field, str(endpoint), "a token is not sent unencrypted; write https, or leave token_source out"
+        )
     if options.server_name and ":" in endpoint.host and endpoint.protocol == "http":
         raise ConnectionOptionsError(
             field, str(endpoint), "vegeta cannot call an IPv6 address by another name; use a host name"
         )
     if options.host and endpoint.protocol == "grpc":
         raise ConnectionOptionsError("host", options.host, "only HTTP has a Host; leave it out for gRPC")
+
+
+def reachable(text: str, values: Mapping[str, Any], field: str = "endpoint") -> Endpoint:
+    """The endpoint with what lets us in.
+
+    Args:
+        text: As the user wrote it.
+        values: As `parse_connection_options` takes them.
+        field: Name of the parameter, for the error.
+
+    Raises:
+        InputError: Either cannot be used, or they do not fit together.
+    """
+    options, endpoint = parse_connection_options(values), parse_endpoint(text, field)
+    refuse_unfit(options, endpoint, field)
+    return replace(endpoint, access=options.access())
+
+
+def refuse_longer_than_token(options: ConnectionOptions, spec: LoadSpec) -> None:
+    """Refuses stretches of load that a renewed token might not outlive: it changes only between them.
+
+    Raises:
+        ConnectionOptionsError: A block or the warm-up is longer than that.
+    """
+    if not options.token_source:
+        return
+    longest_seconds = SURELY_LASTING_SECONDS - spec.timeout_seconds
+    for field in ("block_seconds", "warmup_seconds"):
+        if getattr(spec, field) > longest_seconds:
+            raise ConnectionOptionsError(
+                field,
+                getattr(spec, field),
+                f"a token may end after {SURELY_LASTING_SECONDS:g} s and is renewed between blocks; stay at "
+                f"or below {longest_seconds:g}",
+            )
 
 
 def ghz_connection_flags(
@@ -228,8 +295,9 @@ def write_vegeta_targets(
     """
     header = {"Content-Type": ["application/json"]}
     header.update({name.title(): [value] for name, value in options.header_values().items()})
-    if options.host:
-        header["Host"] = [options.host]
+    if options.host or endpoint.port == _USUAL_PORTS.get(endpoint.scheme):
+        # Go's Host has the port that the URL names; some proxies know their hosts without it only.
+        header["Host"] = [options.host or options.server_name or endpoint.address.rpartition(":")[0]]
     base = str(endpoint)
     if options.server_name:
         base = base.replace(endpoint.address, f"{options.server_name}:{endpoint.port}", 1)
@@ -287,6 +355,15 @@ def _refuse_unusable_certificates(options: ConnectionOptions) -> None:
                 options.certificate_file,
                 "give a PEM certificate and, as key_file, its own PEM key without a passphrase",
             ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _read(field: str, path: str) -> bytes:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.protocols.endpoint import Endpoint
+from model_load_test.components.protocols.vertex import speaks_vertex
 
 TF_SERVING_PATH: Final = "/monitoring/prometheus/metrics"
 """Where TF Serving shows its metrics if its monitoring config file says so, on the REST port."""
@@ -110,12 +111,12 @@ def usual_page(endpoint: Endpoint) -> MetricsPage | None:
     """Where the server that is loaded at `endpoint` usually shows its metrics; None if no one can tell.
 
     TF Serving shows them on its REST port, Triton on a port of their own; with ports of the user's
-    own choice a gRPC endpoint does not tell where.
+    own choice a gRPC endpoint does not tell where. Vertex AI shows none: Cloud Monitoring has them.
     """
     if endpoint.port in _USUAL_PLACES:
         port, path = _USUAL_PLACES[endpoint.port]
         return MetricsPage(Endpoint("http", endpoint.host, port), path)
-    if endpoint.protocol == "http":
+    if endpoint.protocol == "http" and not speaks_vertex(endpoint):
         return MetricsPage(Endpoint(endpoint.scheme, endpoint.host, endpoint.port), TF_SERVING_PATH)
     return None
 

@@ -11,6 +11,7 @@ from typing import Any, Final, get_args
 from model_load_test.components.load.connection import (
     ConnectionOptions,
     parse_connection_options,
+    refuse_longer_than_token,
     refuse_unfit,
 )
 from model_load_test.components.load.counters import MetricsPage, parse_metrics_page
@@ -91,6 +92,7 @@ def prepare(
         }
     )
     refuse_load(spec, allowed)
+    refuse_longer_than_token(options, spec)
     _refuse_other_payload(spec, manifest, model_name, signature_name)
     find_generator(spec.tool)
     loaded = {
@@ -201,7 +203,8 @@ def _refuse_other_models(endpoints: Mapping[Arm, Endpoint], manifest: PayloadMan
                 f"{endpoint} has no AVAILABLE version of it ({states})",
             )
         published[arm] = model_metadata(endpoint, manifest.model_name, api=manifest.api)
-    for name in (signature.name for signature in manifest.signatures):
+    # Vertex AI publishes no signatures; the trial tells.
+    for name in (signature.name for signature in manifest.signatures if manifest.api != "vertex"):
         found = {
             arm: find_signature(signatures, name, manifest.model_name)
             for arm, signatures in published.items()

@@ -16,9 +16,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from model_load_test.components.errors import InputError
 from model_load_test.components.load.blocks import assign_block, with_schedule
 from model_load_test.components.load.bottleneck import bottleneck_line, bottlenecks_of
-from model_load_test.components.load.bottleneck_probe import BottleneckProbe
+from model_load_test.components.load.bottleneck_probe import BottleneckProbe, ServerProbe
 from model_load_test.components.load.connection import (
     ConnectionOptions,
     write_ghz_metadata,
@@ -143,10 +144,11 @@ def run_load_test(
     started_at_ns = time.time_ns()
     progress(ProgressUpdate(f"load test: {_load_in_words(spec)}, {generator.tool} {generator.version}"))
     manifest = read_manifest(test.payload_path)
-    probe = BottleneckProbe(spec, test.endpoints, test.metrics, manifest.model_name, generator)
+    servers = ServerProbe(spec, test.endpoints, test.metrics, manifest.model_name)
+    probe = BottleneckProbe(servers, generator)
     try:
         runner = SegmentRunner(test, generator, request_sources(test))
-        runner.before_first_block = probe.begin
+        runner.before_first_block = servers.begin
         with interruptible(runner.interruption), probe, ExitStack() as stack:
             if generator.tool == "locust":
                 runner.fork_server = stack.enter_context(fork_server())
@@ -345,6 +347,7 @@ class SegmentRunner:
         self._generator = generator
         self._sources = sources
         self._manifest = read_manifest(test.payload_path)
+        self._headers = test.connection.header_values()
         self._secrets = test.connection.secrets()
         self._segments = 0
         self._in_blocks = False
@@ -384,6 +387,7 @@ class SegmentRunner:
                 for a sign before they send.
         """
         test, spec = self._test, self._test.spec
+        self._renew_headers(segment.load_seconds + spec.timeout_seconds)
         metadata_file = test.work_path / _GHZ_METADATA_NAME
         meeting = test.work_path / f"meeting-{self._segments:04d}"
         commands = {
@@ -424,6 +428,22 @@ class SegmentRunner:
         shutil.rmtree(meeting, ignore_errors=True)
         return {end.arm: self._rows_of(end, segment.rate_rps(spec, end.arm)) for end in ends}
 
+    def _renew_headers(self, lasting_seconds: float) -> None:
+        """Writes the generators' files anew where a token has changed, or would end before the segment."""
+        try:
+            current = self._test.connection.header_values(lasting_seconds)
+            if current == self._headers:
+                return
+            self._sources = request_sources(self._test)
+            self._secrets = tuple({*self._test.connection.secrets(), *self._secrets})
+            self._headers = current
+        except InputError as error:
+            # What was measured is worth more than what cannot be asked any more: the server's answers tell.
+            if not any(check.code == "credentials-not-renewed" for check in self.checks):
+                self._find(
+                    "credentials-not-renewed", f"The old ones were sent on: {error}.", consequence="WARNING"
+                )
+
     def _rows_of(self, end: GeneratorEnd, rate_rps: float) -> pa.Table:
         if end.trouble:
             self._find(
@@ -460,8 +480,8 @@ class SegmentRunner:
             folder.with_suffix(".log").unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _find(self, code: str, detail: str) -> None:
-        self.checks.append(Check(code=code, detail=detail, consequence="INVALID"))
+    def _find(self, code: str, detail: str, consequence: Consequence = "INVALID") -> None:
+        self.checks.append(Check(code=code, detail=detail, consequence=consequence))
 
 
 def _no_rows() -> pa.Table:

@@ -42,31 +42,30 @@ def generate_payload(
         saved_model: Path or URI of the SavedModel to take the signature from; empty for the server's
             own metadata.
         inputs: The model's inputs, such as {"x": "float32[?, 4]"}, for servers that publish none.
-        api: tf-serving, oip (Open Inference v2: Triton, KServe, MLServer), seldon, or auto: the server
-            is asked.
+        api: tf-serving, oip (Open Inference v2: Triton, KServe, MLServer), seldon, vertex, or auto: the
+            server is asked.
         body_format: row or columnar, raw or typed, tensor or ndarray, where the API has the choice.
         connection: How to reach the server, by files that are mounted into the task, as for
             `run_load_test`.
         seed: The same seed makes the same requests.
     """
     from contextlib import ExitStack
-    from dataclasses import replace
 
-    from model_load_test.components.load.connection import parse_connection_options
+    from model_load_test.components.load.connection import reachable
     from model_load_test.components.parameters import whole_numbers
     from model_load_test.components.payload.locations import local_copy
     from model_load_test.components.payload.make import make_payload
     from model_load_test.components.payload.mix import with_local_examples
-    from model_load_test.components.protocols.endpoint import parse_endpoint
+    from model_load_test.components.protocols.client import api_told_by
 
-    server = replace(parse_endpoint(endpoint), access=parse_connection_options(connection).access())
+    server = reachable(endpoint, connection)
     with ExitStack() as copies:
         model = copies.enter_context(local_copy(saved_model, "saved_model")) if saved_model else None
         manifest = make_payload(
             model or server,
             protocol=server.protocol,
             model_name=model_name,
-            api=api,
+            api=api_told_by(server, api),
             signature_name=signature_name,
             signatures=with_local_examples(signatures, copies),
             requests=requests,
@@ -110,21 +109,18 @@ def generate_payload_from_examples(
         batch_sizes: Batch sizes to draw from, each equally likely.
         distributions: What else is to vary and how, as for `generate_payload`.
         inputs: The model's inputs, such as {"x": "float32[?, 4]"}, for servers that publish none.
-        api: tf-serving, oip (Open Inference v2), seldon, or auto: the server is asked.
+        api: tf-serving, oip (Open Inference v2), seldon, vertex, or auto: the server is asked.
         body_format: row or columnar, raw or typed, tensor or ndarray, where the API has the choice.
         connection: How to reach the server, by files that are mounted into the task, as for
             `run_load_test`.
         seed: The same seed makes the same requests.
     """
-    from dataclasses import replace
-
-    from model_load_test.components.load.connection import parse_connection_options
+    from model_load_test.components.load.connection import reachable
     from model_load_test.components.parameters import whole_numbers
     from model_load_test.components.payload.make import make_payload
-    from model_load_test.components.protocols.endpoint import parse_endpoint
 
     manifest = make_payload(
-        replace(parse_endpoint(endpoint), access=parse_connection_options(connection).access()),
+        reachable(endpoint, connection),
         model_name=model_name,
         api=api,
         signature_name=signature_name,

@@ -18,7 +18,7 @@ from model_load_test.components.payload.manifest import (
     PayloadError,
 )
 from model_load_test.components.payload.values import has_open_batch
-from model_load_test.components.protocols import open_inference, seldon, tf_serving
+from model_load_test.components.protocols import open_inference, seldon, tf_serving, vertex
 from model_load_test.components.protocols.client import Api
 from model_load_test.components.protocols.open_inference_tensors import (
     datatype_of,
@@ -72,7 +72,8 @@ def encoding_of(
         model_name: The model's name on the server.
         signatures: The signatures that the set calls.
         body_format: `auto`, or one of the API's choices: row or columnar (TF Serving over REST), raw
-            or typed (Open Inference over gRPC), tensor or ndarray (Seldon).
+            or typed (Open Inference over gRPC), tensor or ndarray (Seldon), instances, row, columnar or
+            oip (Vertex AI).
 
     Raises:
         PayloadError: That API cannot carry the signatures' inputs over that protocol, or has no such
@@ -80,6 +81,8 @@ def encoding_of(
     """
     if api == "seldon":
         return _seldon(protocol, signatures[0], body_format)
+    if api == "vertex":
+        return _vertex(protocol, signatures, body_format)
     if api == "oip":
         make = _open_inference_grpc if protocol == "grpc" else _open_inference_http
         return make(model_name, signatures[0], body_format)
@@ -173,18 +176,28 @@ def _row_or_columnar(signatures: Sequence[Signature], body_format: str) -> str:
 
 
 def _row_record(signature: Signature, inputs: Mapping[str, Array]) -> bytes:
+    return _json_line({**_called(signature), "instances": _instances(inputs)})
+
+
+def _instances_record(_signature: Signature, inputs: Mapping[str, Array]) -> bytes:
+    return _json_line({"instances": _instances(inputs)})
+
+
+def _instances(inputs: Mapping[str, Array]) -> Any:
     columns = {name: _json_values(tensor) for name, tensor in inputs.items()}
     if len(columns) == 1:
         (instances,) = columns.values()
-    else:
-        rows = zip(*columns.values(), strict=True)
-        instances = [dict(zip(columns, row, strict=True)) for row in rows]
-    return _json_line({"signature_name": signature.name, "instances": instances})
+        return instances
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _columnar_record(signature: Signature, inputs: Mapping[str, Array]) -> bytes:
     columns = {name: _json_values(tensor) for name, tensor in inputs.items()}
-    return _json_line({"signature_name": signature.name, "inputs": columns})
+    return _json_line({**_called(signature), "inputs": columns})
+
+
+def _called(signature: Signature) -> dict[str, str]:
+    return {"signature_name": signature.name} if signature.name else {}
 
 
 def _open_inference_grpc(model_name: str, signature: Signature, body_format: str) -> Encoding:
@@ -283,6 +296,39 @@ def _seldon(protocol: Protocol, signature: Signature, body_format: str) -> Encod
         return _json_line(document)
 
     return Encoding(HTTP_BODIES_NAME, "POST", seldon.PREDICT_PATH, chosen, record)
+
+
+def _vertex(protocol: Protocol, signatures: Sequence[Signature], body_format: str) -> Encoding:
+    """Instances for `:predict`, which knows no signatures; all else goes raw to the container."""
+    if protocol == "grpc":
+        raise PayloadError("protocol", protocol, "Vertex AI's endpoints are loaded over REST; use http")
+    for signature in signatures:
+        _refuse_dtypes(signature, _TF_SERVING_JSON, "Vertex AI's JSON")
+    plain = all(
+        signature.name in ("", tf_serving.DEFAULT_SIGNATURE_NAME) and has_open_batch(signature)
+        for signature in signatures
+    )
+    chosen = body_format
+    if body_format == "auto":
+        chosen = "instances" if plain else _row_or_columnar(signatures, body_format)
+    if chosen == "instances":
+        if not plain:
+            raise PayloadError(
+                "body_format",
+                body_format,
+                ":predict calls the default signature, with instances one by one; use row or columnar for "
+                "another one, or for one without an open batch dimension",
+            )
+        return Encoding(HTTP_BODIES_NAME, "POST", vertex.PREDICT, chosen, _instances_record)
+    if chosen == "oip":
+        if len(signatures) > 1:
+            raise PayloadError("body_format", chosen, "Open Inference knows no signatures; give one")
+        record = _open_inference_http("", signatures[0], "auto").record
+    elif chosen in ("row", "columnar"):
+        record = _row_record if _row_or_columnar(signatures, chosen) == "row" else _columnar_record
+    else:
+        raise PayloadError("body_format", body_format, "choose auto, instances, row, columnar or oip")
+    return Encoding(HTTP_BODIES_NAME, "POST", vertex.RAW_PREDICT, chosen, record)
 
 
 def delimited(message: Any) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -99,7 +99,7 @@ def make_payload(
         model_name: The model's name on the server.
         out_dir: Folder to write into; made where it is missing.
         protocol: grpc or http; empty for the endpoint's own.
-        api: tf-serving, oip or seldon; auto asks the server, and is tf-serving for a SavedModel.
+        api: tf-serving, oip, seldon or vertex; auto asks the server, and is tf-serving for a SavedModel.
         signature_name: The signature to call; of no meaning to APIs without signatures.
         signatures: Several signatures in one set instead: by name a weight, or an object with
             `weight`, `examples` and `distributions` of its own.
@@ -223,7 +223,11 @@ def _part(
 def _signature(
     name: str, published: Mapping[str, Signature], examples: Path | None, model: _Model
 ) -> Signature:
-    signature = find_signature(published, name, model.name)
+    if model.api == "vertex" and NAMELESS in published:
+        # It publishes none, and knows none by name: the model server behind it does.
+        signature = replace(published[NAMELESS], name=name)
+    else:
+        signature = find_signature(published, name, model.name)
     declared = {
         input_name: parse_tensor_spec(text, f"inputs.{input_name}")
         for input_name, text in model.inputs.items()
@@ -247,7 +251,8 @@ def _signature(
                 "{'x': 'float32[?, 4]'}, or give a recorded request as example",
             )
         signature = told
-    if model.api != "tf-serving":
+    named = model.api == "vertex" and name not in (NAMELESS, DEFAULT_SIGNATURE_NAME)
+    if model.api != "tf-serving" and not named:
         signature = Signature(NAMELESS, "", signature.inputs, signature.outputs, signature.columns)
     refuse_unmakeable(signature)
     return signature

@@ -216,11 +216,12 @@ def _http_sender(endpoint: Endpoint, manifest: PayloadManifest) -> Iterator[_Sen
 
 
 def _error_text(answer: bytes) -> str:
-    """The `error` of TF Serving and Open Inference, Seldon's `status.info`, or what else stands there."""
+    """TF Serving's and Open Inference's `error`, Google's `error.message`, Seldon's `status.info`, or all."""
     text = answer.decode(errors="replace")
     try:
         document = json.loads(text)
-        return str(document["error"] if "error" in document else document["status"]["info"])
+        error = document["error"] if "error" in document else document["status"]["info"]
+        return str(error["message"] if isinstance(error, dict) else error)
     except (ValueError, TypeError, KeyError):
         return text
 

@@ -7,7 +7,12 @@ from collections.abc import Callable
 from typing import Final, Literal, cast, get_args
 
 from model_load_test.components.errors import InputError
-from model_load_test.components.protocols import open_inference_client, seldon, tf_serving_client
+from model_load_test.components.protocols import (
+    open_inference_client,
+    seldon,
+    tf_serving_client,
+    vertex,
+)
 from model_load_test.components.protocols.connection import (
     DEFAULT_TIMEOUT_SECONDS,
     ModelNotFound,
@@ -31,6 +36,7 @@ __all__ = [
     "ServerUnreachable",
     "UnexpectedAnswer",
     "VersionStatus",
+    "api_told_by",
     "declared_server_kind",
     "detect_api",
     "model_metadata",
@@ -40,8 +46,8 @@ __all__ = [
     "wait_until_ready",
 ]
 
-Api = Literal["tf-serving", "oip", "seldon"]
-"""What a server speaks: TF Serving's API, the Open Inference Protocol (v2), or Seldon Core 1's."""
+Api = Literal["tf-serving", "oip", "seldon", "vertex"]
+"""What a server speaks: TF Serving's API, the Open Inference Protocol (v2), Seldon Core 1's, Vertex AI's."""
 
 SERVER_KIND_KEY: Final = "model-load-test-server-kind"
 """Response metadata in which a server that is no production server says so."""
@@ -66,14 +72,21 @@ def parse_api(text: str, field_name: str = "api") -> Api | None:
     return cast(Api, text)
 
 
+def api_told_by(endpoint: Endpoint, api: str) -> str:
+    """The API where the address tells it, for who is to find it out (`auto`); else as it was given."""
+    return "vertex" if api == "auto" and vertex.speaks_vertex(endpoint) else api
+
+
 def detect_api(endpoint: Endpoint, model_name: str, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Api:
-    """Asks the server in each API, TF Serving's first, until it understands one.
+    """Asks the server in each API, TF Serving's first, until it understands one; Vertex AI's address tells.
 
     Raises:
         ServerUnreachable: Nothing answers at the endpoint in time.
         UnexpectedAnswer: It understands none.
     """
     require_model_name(model_name)
+    if vertex.speaks_vertex(endpoint):
+        return "vertex"
     if tf_serving_client.speaks_tf_serving(endpoint, model_name, timeout_seconds):
         return "tf-serving"
     if open_inference_client.speaks_open_inference(endpoint, timeout_seconds):
@@ -107,6 +120,8 @@ def model_status(
         return open_inference_client.versions(endpoint, model_name, timeout_seconds)
     if api == "seldon":
         return seldon.versions(endpoint, timeout_seconds)
+    if api == "vertex":
+        return vertex.versions(endpoint, timeout_seconds)
     return tf_serving_client.versions(endpoint, model_name, timeout_seconds)
 
 
@@ -132,6 +147,8 @@ def model_metadata(
         return open_inference_client.signatures(endpoint, model_name, timeout_seconds)
     if api == "seldon":
         return seldon.signatures(endpoint, timeout_seconds)
+    if api == "vertex":
+        return vertex.signatures()
     return tf_serving_client.signatures(endpoint, model_name, timeout_seconds)
 
 
@@ -142,12 +159,14 @@ def declared_server_kind(
     *,
     api: Api = "tf-serving",
 ) -> str:
-    """What the server says it is: embedded, triton, kserve; empty for those that say nothing known.
+    """What the server says it is: embedded, triton, kserve, vertex; empty for those that say nothing known.
 
     Raises:
         InputError: As `model_status`.
     """
     require_model_name(model_name)
+    if api == "vertex":
+        return vertex.SERVER_KIND
     if api == "seldon":
         return seldon.response_headers(endpoint, timeout_seconds).get(SERVER_KIND_KEY, "")
     if api == "tf-serving":

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from model_load_test.components.cluster.interruption import Interrupted
-from model_load_test.components.errors import InputError
+from model_load_test.components.errors import InputError, print_last
 from model_load_test.components.executor import parse_executor_input
 
 TASKS: Final = {
@@ -20,7 +20,12 @@ TASKS: Final = {
     "validate_model_server": "serving",
     "require_infra_blessing": "serving",
     "teardown_model_server": "serving",
+    "plan_vertex_serving": "vertex",
+    "create_vertex_endpoint": "vertex",
+    "find_vertex_servers": "vertex",
+    "teardown_vertex_servers": "vertex",
     "run_load_job": "load",
+    "sweep_serving": "sweep",
     "tfx_gate": "tfx",
     "tfx_bless": "tfx",
     "tfx_find_saved_model": "tfx",
@@ -40,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         body(task)
         task.finish()
     except InputError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        print_last(f"{type(error).__name__}: {error}")
         return BAD_INPUT
     except Interrupted as error:
         print(error, file=sys.stderr, flush=True)

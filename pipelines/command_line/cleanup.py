@@ -1,4 +1,4 @@
-"""`model-load-test cleanup`: the broom for what runs have left in a namespace."""
+"""`model-load-test cleanup`: the broom for what runs have left in a namespace, or on Vertex AI."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ from model_load_test.pipelines.command_line.durations import seconds_of
 
 def add_parser(subparsers: Any) -> None:
     """Adds the subcommand's arguments."""
-    parser = subparsers.add_parser("cleanup", help="remove what runs have left in a namespace")
+    parser = subparsers.add_parser("cleanup", help="remove what runs have left")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--run", default="", help="the pipeline run's id")
+    which.add_argument(
+        "--vertex",
+        default="",
+        metavar="PROJECT/LOCATION",
+        help="endpoints and models there of any run, over their deadline (serving_deadline_seconds)",
+    )
     which.add_argument("--older-than", default="", help="what any run created longer ago than, such as 2h")
     parser.add_argument("--namespace", default="", help="where; the pod's or the kubeconfig's when left out")
     parser.add_argument("--dry-run", action="store_true", help="only say what would go")
@@ -30,6 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: Something given cannot be used, or the cluster does not let us.
     """
+    if arguments.vertex:
+        return _on_vertex(arguments)
     selector = run_selector(arguments.run) if arguments.run else ALL_OURS
     keep = older_than(seconds_of("--older-than", arguments.older_than)) if arguments.older_than else None
     wait_seconds = seconds_of("--wait", arguments.wait)
@@ -49,6 +57,24 @@ def run(arguments: argparse.Namespace) -> int:
     count = len(removal.removed)
     verb = "would remove" if arguments.dry_run else "removed"
     print(f"{verb} {count} object{'' if count == 1 else 's'} in namespace {cluster.namespace}")
+    return 0
+
+
+def _on_vertex(arguments: argparse.Namespace) -> int:
+    from model_load_test.components.serving.vertex.resources import open_api
+    from model_load_test.components.serving.vertex.spec import require_place
+    from model_load_test.components.serving.vertex.teardown import expired, remove_all
+
+    project, _, location = arguments.vertex.partition("/")
+    require_place(project, location)
+    api = open_api(location)
+    found = expired(api, project, location)
+    for one in found:
+        print(f"{one.kind.removesuffix('s')} {one.name}  {one.display_name}")
+    if not arguments.dry_run:
+        remove_all(api, found)
+    verb = "would remove" if arguments.dry_run else "removed"
+    print(f"{verb} {len(found)} resource{'' if len(found) == 1 else 's'} in {arguments.vertex}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """The sub-DAG `load_test_gate`: payload, load, baseline, gate, report, record, enforce."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from kfp import dsl, kubernetes
 
@@ -14,6 +15,8 @@ from model_load_test.components import (
     write_report,
 )
 from model_load_test.components.image import load_test_image
+from model_load_test.components.protocols.endpoint import check_endpoints
+from model_load_test.pipelines.knobs import checked
 
 CONNECTION_SECRET_PATH = "/var/run/secrets/model-load-test"
 """Where the tasks that speak to the servers find what lets them in."""
@@ -25,6 +28,91 @@ class GateOutputs(NamedTuple):
     verdict: str
     passed: bool
     record: dsl.Artifact
+
+
+def compose_gate(
+    given: Mapping[str, Any], load_component: Any, place: Callable[[Any, Any, Mapping[str, Any]], None]
+) -> GateOutputs:
+    """The tasks of the gate.
+
+    Args:
+        given: The inputs of `load_test_gate` by name; tasks get those that they know by the same name.
+        load_component: What loads: `run_load_test`, or what runs it on a machine of its own.
+        place: Says where payload and load run, given both tasks and the inputs.
+    """
+    payload = generate_payload(
+        **_inputs(
+            generate_payload,
+            given,
+            endpoint=given["candidate_endpoint"],
+            requests=given["payload_requests"],
+            inputs=given["model_inputs"],
+        )
+    )
+    load = load_component(
+        **_inputs(
+            load_component,
+            # It calls what the payload calls.
+            {name: value for name, value in given.items() if name != "signature_name"},
+            payload=payload.outputs["payload"],
+            generator_image=load_test_image(),
+            run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            task_id=dsl.PIPELINE_TASK_ID_PLACEHOLDER,
+        )
+    )
+    place(payload, load, given)
+    results = load.outputs["results"]
+    found = find_baseline(
+        **_inputs(
+            find_baseline,
+            given,
+            results=results,
+            reference=given["baseline_reference"],
+            match=given["baseline_match"],
+        )
+    )
+    gate = compare_to_baseline(
+        **_inputs(compare_to_baseline, given, results=results, history=found.outputs["history"])
+    )
+    report = gate.outputs["report"]
+    drawn = write_report(**_inputs(write_report, given, report=report))
+    recorded = record_baseline(
+        **_inputs(
+            record_baseline,
+            given,
+            results=results,
+            metrics=gate.outputs["metrics"],
+            verdict=gate.outputs["verdict"],
+        )
+    )
+    enforced = enforce_gate(**_inputs(enforce_gate, given, report=report, page=drawn.outputs["page"])).after(
+        recorded
+    )
+    for task in (payload, load, found, gate, drawn, recorded, enforced):
+        task.set_caching_options(False)
+    return GateOutputs(
+        verdict=gate.outputs["verdict"], passed=gate.outputs["passed"], record=recorded.outputs["record"]
+    )
+
+
+def _on_kubernetes(payload: Any, load: Any, given: Mapping[str, Any]) -> None:
+    for task in (payload, load):
+        kubernetes.use_secret_as_volume(
+            task, secret_name=given["connection_files"], mount_path=CONNECTION_SECRET_PATH, optional=True
+        )
+    kubernetes.add_toleration_json(load, given["tolerations"])
+    kubernetes.add_node_selector_json(load, given["node_selector"])
+    kubernetes.add_node_affinity_json(load, given["node_affinity"])
+    load.set_cpu_request(given["cpu_request"])
+    load.set_memory_request(given["memory_request"])
+    # Whose labels the fingerprint wants to read.
+    kubernetes.use_field_path_as_env(load, env_name="MODEL_LOAD_TEST_NODE_NAME", field_path="spec.nodeName")
+
+
+def _inputs(component: Any, given: Mapping[str, Any], **own: Any) -> dict[str, Any]:
+    """What a component takes: its own, and the inputs of the pipeline that it knows by the same name."""
+    known = {name: given[name] for name in component.component_spec.inputs if name in given}
+    return {**known, **own}
 
 
 @dsl.pipeline(name="load-test-gate", description="Is the candidate slower to serve than the baseline?")
@@ -59,6 +147,8 @@ def load_test_gate(
     max_seconds: float = 3600.0,
     max_error_share: float = 0.5,
     metrics: dict[str, str] = {},
+    resource_sources: dict[str, object] = {},
+    metrics_port: int = 0,
     payload_requests: int = 1000,
     batch_sizes: list[int] = [1, 2, 4],
     distributions: dict[str, object] = {},
@@ -71,7 +161,6 @@ def load_test_gate(
     alpha: float = 0.05,
     objectives: list[str] = [],
     on_inconclusive: str = "fail",
-    on_no_baseline: str = "warn",
     on_missing_baseline: str = "pass-and-record",
     break_on_failure: bool = True,
     baseline_store: str = "",
@@ -135,6 +224,10 @@ def load_test_gate(
         max_error_share: The run ends when more of an arm's requests fail for five seconds.
         metrics: Where the servers show their metrics, by arm, such as {"candidate":
             "http://HOST:8002/metrics"}; empty for the usual places of TF Serving and Triton.
+        resource_sources: Who knows what the servers were busy with: prometheus, pages, pods, processes,
+            cloud_monitoring, such as {"prometheus": {"url": "http://prometheus:9090", "candidate":
+            {"pod": "=~digits-new-.*"}, "baseline": {"pod": "=~digits-.*"}}}; empty for nobody.
+        metrics_port: Above 0 a port at which a Prometheus can follow the load while it runs.
         payload_requests: How many different requests to make.
         batch_sizes: Batch sizes to draw from.
         distributions: What else varies between requests: by batch_size, sequence_length, image_size,
@@ -147,13 +240,14 @@ def load_test_gate(
         model_inputs: The model's inputs, such as {"x": "float32[?, 4]"}, for servers that publish none.
         body_format: row or columnar, raw or typed, tensor or ndarray, where the API has the choice.
         seed: Of the requests and the random orders.
-        margins: Allowed excess per metric, such as {"p95": 0.10}.
+        margins: Allowed excess per metric, such as {"p95": 0.10}; of cpu, the CPU time per request that
+            resource_sources tell, only where it is given.
         alpha: One-sided error rate of the gate.
         objectives: Absolute objectives of the candidate, such as ["p99_ms<=50"].
         on_inconclusive: fail, warn or pass.
-        on_no_baseline: fail, warn or pass.
-        on_missing_baseline: Of a run without a baseline: pass-and-record makes it the first one; with
-            warn and fail its record stays a file, and a person makes it the baseline.
+        on_missing_baseline: Of a run with nothing to be compared with: pass-and-record goes on and makes
+            it the first baseline; with warn, which goes on, and fail, which stops, its record stays a
+            file, and a person makes it the baseline.
         break_on_failure: Whether to break the run at all; False where something else goes by the
             verdict, such as the blessing that TFX's Pusher reads.
         baseline_store: Where runs are recorded and found, such as mlmd+grpc://HOST:8080, or auto for the
@@ -184,114 +278,12 @@ def load_test_gate(
         The verdict as text, whether the pipeline may go on, and the run's record, for
         `promote_baseline` after the push.
     """
-    payload = generate_payload(
-        endpoint=candidate_endpoint,
-        model_name=model_name,
-        signature_name=signature_name,
-        signatures=signatures,
-        requests=payload_requests,
-        batch_sizes=batch_sizes,
-        distributions=distributions,
-        examples=examples,
-        saved_model=saved_model,
-        inputs=model_inputs,
-        api=api,
-        body_format=body_format,
-        connection=connection,
-        seed=seed,
-    )
-    load = run_load_test(
-        payload=payload.outputs["payload"],
-        candidate_endpoint=candidate_endpoint,
-        model_name=model_name,
-        baseline_endpoint=baseline_endpoint,
-        mode=mode,
-        tool=tool,
-        workers=workers,
-        users=users,
-        locustfile=locustfile,
-        rate_rps=rate_rps,
-        block_seconds=block_seconds,
-        looks=looks,
-        warmup_seconds=warmup_seconds,
-        timeout_seconds=timeout_seconds,
-        connections=connections,
-        rate_profile=rate_profile,
-        concurrency=concurrency,
-        http_version=http_version,
-        keep_alive=keep_alive,
-        max_connections=max_connections,
-        connection=connection,
-        allowed_hosts=allowed_hosts,
-        max_rate_rps=max_rate_rps,
-        max_requests=max_requests,
-        max_seconds=max_seconds,
-        max_error_share=max_error_share,
-        metrics=metrics,
-        seed=seed,
-        margins=margins,
-        alpha=alpha,
-        objectives=objectives,
-        server_kind=server_kind,
-        server_image=server_image,
-        server_flags=server_flags,
-        server_replicas=server_replicas,
-        baseline_store=baseline_store,
-        namespace=namespace,
-        generators=generators,
-        generator_image=load_test_image(),
-        generator_pods=generator_pods,
-        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-        task_id=dsl.PIPELINE_TASK_ID_PLACEHOLDER,
-    )
-    for task in (payload, load):
-        kubernetes.use_secret_as_volume(
-            task, secret_name=connection_files, mount_path=CONNECTION_SECRET_PATH, optional=True
-        )
-    kubernetes.add_toleration_json(load, tolerations)
-    kubernetes.add_node_selector_json(load, node_selector)
-    kubernetes.add_node_affinity_json(load, node_affinity)
-    load.set_cpu_request(cpu_request)
-    load.set_memory_request(memory_request)
-    # Whose labels the fingerprint wants to read.
-    kubernetes.use_field_path_as_env(load, env_name="MODEL_LOAD_TEST_NODE_NAME", field_path="spec.nodeName")
-    found = find_baseline(
-        results=load.outputs["results"],
-        model_name=model_name,
-        baseline_store=baseline_store,
-        namespace=namespace,
-        reference=baseline_reference,
-        match=baseline_match,
-        on_store_error=on_store_error,
-    )
-    gate = compare_to_baseline(
-        results=load.outputs["results"],
-        history=found.outputs["history"],
-        model_name=model_name,
-        model_version=model_version,
-        margins=margins,
-        alpha=alpha,
-        objectives=objectives,
-    )
-    drawn = write_report(report=gate.outputs["report"])
-    recorded = record_baseline(
-        results=load.outputs["results"],
-        metrics=gate.outputs["metrics"],
-        verdict=gate.outputs["verdict"],
-        model_name=model_name,
-        baseline_store=baseline_store,
-        namespace=namespace,
-        model_version=model_version,
-        on_missing_baseline=on_missing_baseline,
-    )
-    enforced = enforce_gate(
-        report=gate.outputs["report"],
-        on_inconclusive=on_inconclusive,
-        on_no_baseline=on_no_baseline,
-        break_on_failure=break_on_failure,
-    ).after(drawn, recorded)
-    for task in (payload, load, found, gate, drawn, recorded, enforced):
-        task.set_caching_options(False)
-    return GateOutputs(
-        verdict=gate.outputs["verdict"], passed=gate.outputs["passed"], record=recorded.outputs["record"]
-    )
+    return compose_gate(locals(), run_load_test, _on_kubernetes)
+
+
+def _check(known: Mapping[str, Any]) -> None:
+    protocol = {"ghz": "grpc", "vegeta": "http"}.get(known.get("tool", ""), "")
+    check_endpoints(known.get("candidate_endpoint"), known.get("baseline_endpoint"), protocol)
+
+
+load_test_gate = checked(load_test_gate, _check)
