@@ -19,7 +19,7 @@ from model_load_test.components.gate import wording
 from model_load_test.components.gate.blocks import ArmBlocks
 from model_load_test.components.gate.failures import share_of
 from model_load_test.components.gate.paired import QUANTILES
-from model_load_test.components.gate.spec import GateSpec
+from model_load_test.components.gate.spec import OPTIONAL_MARGINS, GateSpec
 from model_load_test.components.gate.verdict import MetricVerdict, ObjectiveVerdict, Outcome, Verdict
 from model_load_test.components.results.checks import Check
 from model_load_test.components.results.percentile import enough_rows, nearest_rank
@@ -28,6 +28,7 @@ LEAST_RUNS: Final = 5
 """Earlier runs needed for a prediction interval."""
 TAILS: Final = ("p95", "p99")
 """Never passed by a stored baseline."""
+_ONLY_TOGETHER: Final = "it is compared with a baseline loaded beside it only"
 DISTURBED: Final = ("mean", *TAILS)
 """Never failed by a stored baseline: one busy minute looks like a slower model."""
 
@@ -142,7 +143,8 @@ def _judge_metric(
 ) -> MetricVerdict:
     margin = spec.margin(metric)
     if value is None:
-        return MetricVerdict("REFUSED", margin, len(past), note="too few successful requests")
+        why = _ONLY_TOGETHER if metric in OPTIONAL_MARGINS else "too few successful requests"
+        return MetricVerdict("REFUSED", margin, len(past), note=why)
     if len(past) < LEAST_RUNS:
         note = f"{len(past)} earlier runs hold this metric; {LEAST_RUNS} are needed"
         return MetricVerdict("INCONCLUSIVE", margin, len(past), candidate=value, note=note)

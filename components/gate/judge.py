@@ -24,6 +24,7 @@ from model_load_test.components.gate.objectives import judge_objectives
 from model_load_test.components.gate.spec import GateSpec
 from model_load_test.components.gate.verdict import MetricVerdict, ObjectiveVerdict, Outcome, Verdict
 from model_load_test.components.results.checks import Check
+from model_load_test.components.results.resource_use import CpuUse
 
 LEAST_PAIRS = 5
 """Fewer pairs have no bound at any usable alpha (2^-5 = 0.03)."""
@@ -41,6 +42,7 @@ def judge(
     *,
     checks: Sequence[Check] = (),
     history: Sequence[Mapping[str, float]] = (),
+    cpu: Sequence[CpuUse] = (),
 ) -> Verdict:
     """Judges a run.
 
@@ -55,6 +57,7 @@ def judge(
         history: Per earlier passing run of the same key its `mean`, `p50`, `p95`, `p99` in
             seconds, `errors` as a share and `goodput` per second, as `MetricVerdict.candidate`
             has them; oldest first.
+        cpu: CPU time of the servers over stretches of the same blocks, for a margin of `cpu`.
 
     Raises:
         ResultsTableError: The table lacks a column or holds values that are not measurements.
@@ -66,7 +69,7 @@ def judge(
         return _plain("INVALID", invalid, spec, findings)
     candidate, baseline = arms["candidate"], arms.get("baseline")
     if baseline is not None:
-        return _judge_pairs(candidate, baseline, spec, findings)
+        return _judge_pairs(candidate, baseline, spec, findings, cpu)
     alpha = spec.alpha_at(candidate.numbers.size)
     objectives = judge_objectives(spec.objectives, candidate, alpha)
     if history and spec.margins:
@@ -75,7 +78,11 @@ def judge(
 
 
 def _judge_pairs(
-    candidate: ArmBlocks, baseline: ArmBlocks, spec: GateSpec, checks: tuple[Check, ...]
+    candidate: ArmBlocks,
+    baseline: ArmBlocks,
+    spec: GateSpec,
+    checks: tuple[Check, ...],
+    cpu: Sequence[CpuUse],
 ) -> Verdict:
     pairs = pair(candidate, baseline, spec.requests_per_block, spec.requests_of_blocks)
     alpha = spec.alpha_at(pairs.count + pairs.void)
@@ -86,7 +93,7 @@ def _judge_pairs(
             "load both over the same blocks, with a generator that keeps up."
         )
         return _plain("INVALID", (detail,), spec, (*checks, _invalid("incomplete-blocks", detail)))
-    findings = paired.find(pairs, spec, alpha)
+    findings = paired.find(pairs, spec, alpha, cpu)
     metrics = paired.decide(findings, spec, alpha)
     more_looks = pairs.count + pairs.void < spec.looks[-1]
     outcome = _combined(metrics, objectives, pairs, more_looks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, exp, inf, isfinite, log1p
 from statistics import NormalDist
@@ -18,6 +18,7 @@ from model_load_test.components.gate.signed_rank import Interval
 from model_load_test.components.gate.spec import GateSpec
 from model_load_test.components.gate.verdict import MetricVerdict
 from model_load_test.components.results.percentile import TAIL_ROWS, enough_rows, nearest_rank
+from model_load_test.components.results.resource_use import CpuUse, cpu_seconds_per_request
 
 QUANTILES: Final = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
@@ -67,7 +68,7 @@ class Finding:
     """How many times the requests of this run a refused metric needs."""
 
 
-def find(pairs: Pairs, spec: GateSpec, alpha: float) -> list[Finding]:
+def find(pairs: Pairs, spec: GateSpec, alpha: float, cpu: Sequence[CpuUse] = ()) -> list[Finding]:
     """Collects the evidence on every metric of the spec, in the order of its margins.
 
     p99 has two findings where a block is long enough for a percentile of its own: the blocks'
@@ -78,6 +79,7 @@ def find(pairs: Pairs, spec: GateSpec, alpha: float) -> list[Finding]:
         pairs: At least one pair of blocks.
         spec: The margins.
         alpha: One-sided error of each bound.
+        cpu: What the servers used over stretches of blocks, for the metric `cpu`.
     """
     found: list[Finding] = []
     for metric in spec.margins:
@@ -88,6 +90,8 @@ def find(pairs: Pairs, spec: GateSpec, alpha: float) -> list[Finding]:
             found.append(_goodput(pairs, margin, alpha))
         elif metric == "mean":
             found.append(_mean(pairs, margin, alpha))
+        elif metric == "cpu":
+            found.append(_cpu(cpu, margin, alpha))
         else:
             found.extend(_percentile(pairs, metric, margin, alpha))
     return found
@@ -190,6 +194,27 @@ def _goodput(pairs: Pairs, margin: float, alpha: float) -> Finding:
     candidate, baseline = pairs.candidate.goodput(), pairs.baseline.goodput()
     overall = (_finite_mean(candidate), _finite_mean(baseline))
     return _log_ratio_finding("goodput", _log_ratios(baseline, candidate), margin, alpha, overall)
+
+
+def _cpu(uses: Sequence[CpuUse], margin: float, alpha: float) -> Finding:
+    """CPU time per request, stretch by stretch; both arms' servers were busy in the same seconds."""
+    arms = {
+        arm: {use.block: use for use in uses if use.arm == arm and use.requests and use.cpu_seconds > 0}
+        for arm in ("candidate", "baseline")
+    }
+    common = sorted(arms["candidate"].keys() & arms["baseline"].keys())
+    overall: _Values = (
+        cpu_seconds_per_request(arms["candidate"][block] for block in common),
+        cpu_seconds_per_request(arms["baseline"][block] for block in common),
+    )
+    if not common:
+        why = "no CPU time of both servers is known; name where to look in resource_sources"
+        return _refused("cpu", 0, margin, why, overall)
+    per_request = [
+        np.array([arms[arm][block].cpu_seconds / arms[arm][block].requests for block in common])
+        for arm in ("candidate", "baseline")
+    ]
+    return _log_ratio_finding("cpu", _log_ratios(*per_request), margin, alpha, overall)
 
 
 def _percentile(pairs: Pairs, metric: str, margin: float, alpha: float) -> list[Finding]:

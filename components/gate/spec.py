@@ -24,6 +24,11 @@ DEFAULT_MARGINS: Final[dict[str, float]] = {
 }
 """In the order they are reported. Relative, but for `errors`: an absolute share of the requests."""
 
+OPTIONAL_MARGINS: Final = ("cpu",)
+"""Judged only where a margin is given. `cpu`: the watched servers' CPU time per request, relative."""
+
+METRICS: Final = (*DEFAULT_MARGINS, *OPTIONAL_MARGINS)
+
 NOISE_FLOOR_MULTIPLE: Final = 2.0
 """A margin is never below this many A/A standard deviations of ln(ratio)."""
 
@@ -140,8 +145,8 @@ def gate_spec_of_run(
 def _merged_margins(given: object) -> dict[str, object]:
     if not isinstance(given, Mapping):
         raise GateSpecError("margins", given, 'give a mapping such as {"p95": 0.08}')
-    refuse_unknown("gate spec", given, DEFAULT_MARGINS, GateSpecError, prefix="margins.")
-    merged = {metric: given.get(metric, default) for metric, default in DEFAULT_MARGINS.items()}
+    refuse_unknown("gate spec", given, METRICS, GateSpecError, prefix="margins.")
+    merged = {metric: given.get(metric, DEFAULT_MARGINS.get(metric)) for metric in METRICS}
     return {metric: margin for metric, margin in merged.items() if margin is not None and margin != "off"}
 
 
@@ -177,7 +182,7 @@ def _validate(spec: GateSpec) -> None:
         spec.requests_per_block,
         "give the planned requests of a block and arm, or 0 when unknown",
     )
-    refuse_unknown("gate spec", spec.noise_floor, DEFAULT_MARGINS, GateSpecError, prefix="noise_floor.")
+    refuse_unknown("gate spec", spec.noise_floor, METRICS, GateSpecError, prefix="noise_floor.")
     for metric, deviation in spec.noise_floor.items():
         _require(
             math.isfinite(deviation) and 0 <= deviation < 5,

@@ -13,6 +13,7 @@ _NAMES = {
     "p99": "p99 latency",
     "errors": "error rate",
     "goodput": "goodput",
+    "cpu": "CPU time per request",
 }
 
 

@@ -9,6 +9,7 @@ from model_load_test.components.image import load_test_image
 def run_load_test(
     payload: dsl.Input[dsl.Dataset],
     results: dsl.Output[dsl.Dataset],
+    resource_usage: dsl.Output[dsl.Dataset],
     candidate_endpoint: str,
     model_name: str,
     baseline_endpoint: str = "",
@@ -36,6 +37,8 @@ def run_load_test(
     max_seconds: float = 3600.0,
     max_error_share: float = 0.5,
     metrics: dict[str, str] = {},
+    resource_sources: dict[str, object] = {},
+    metrics_port: int = 0,
     seed: int = 0,
     margins: dict[str, float] = {},
     alpha: float = 0.05,
@@ -59,6 +62,7 @@ def run_load_test(
     Args:
         payload: Requests made by `generate_payload`.
         results: One row a request, as parquet.
+        resource_usage: Every sample of the servers' resources, as parquet.
         candidate_endpoint: The new model's server, as grpc://HOST:PORT or http://HOST:PORT.
         model_name: The model's name on the servers.
         baseline_endpoint: The server of the model in production; empty to load the candidate alone.
@@ -94,8 +98,14 @@ def run_load_test(
         max_error_share: The run ends when more of an arm's requests fail for five seconds.
         metrics: Where the servers show their metrics, by arm, such as {"candidate":
             "http://HOST:8002/metrics"}; empty for the usual places of TF Serving and Triton.
+        resource_sources: Who knows what the servers were busy with: prometheus, pages, pods, processes,
+            cloud_monitoring, such as {"prometheus": {"url": "http://prometheus:9090", "candidate":
+            {"pod": "=~digits-new-.*"}, "baseline": {"pod": "=~digits-.*"}}}; empty for nobody.
+        metrics_port: Above 0 a port at which a Prometheus can follow the load while it runs.
         seed: Of the random orders.
-        margins: Allowed excess per metric, such as {"p95": 0.10}; the gate's defaults for the rest.
+        margins: Allowed excess per metric, such as {"p95": 0.10}; the gate's defaults for the rest. A
+            margin of cpu, CPU time per request, is judged only where it is given; it wants
+            resource_sources.
         alpha: One-sided error rate of the gate.
         objectives: Absolute objectives of the candidate, such as ["p99_ms<=50"].
         server_kind: tf-serving, triton, kserve, seldon, vertex or unknown; an embedded server is
@@ -124,16 +134,21 @@ def run_load_test(
     from model_load_test.components.baseline.noise_floor import noise_floor_key, noise_floor_of_run
     from model_load_test.components.gate.spec import gate_spec_of_run, parse_gate_spec
     from model_load_test.components.gate.stopping import load_stop_rule
+    from model_load_test.components.load.exporter import load_exporter
     from model_load_test.components.load.generators import find_generator
     from model_load_test.components.load.preflight import prepare
     from model_load_test.components.load.run import run_load_test as run
     from model_load_test.components.parameters import whole_numbers
+    from model_load_test.components.resources.spec import parse_resource_spec
+    from model_load_test.components.resources.watch import ResourceWatch, keep_resources
     from model_load_test.components.results.table import write_results
 
     if generators > 1:
         from model_load_test.components.tasks.load import load_from_pods
 
-        return load_from_pods(given, generator_pods, Path(payload.path), Path(results.path))
+        return load_from_pods(
+            given, generator_pods, Path(payload.path), Path(results.path), Path(resource_usage.path)
+        )
     limits = {
         "allowed_hosts": allowed_hosts,
         "max_rate_rps": max_rate_rps,
@@ -187,8 +202,16 @@ def run_load_test(
         noise_floor = noise_floor_of_run(
             baseline_store, noise_floor_key(namespace, model_name, load_spec, fingerprint)
         )
-        table, metadata = run(test, load_stop_rule(gate_spec_of_run(demands, load_spec, noise_floor)))
-        metadata = msgspec.structs.replace(
-            metadata, fingerprint=msgspec.to_builtins(fingerprint), noise_floor=noise_floor
+        gate = gate_spec_of_run(demands, load_spec, noise_floor)
+        watch = ResourceWatch(
+            parse_resource_spec(resource_sources, test.endpoints, run_id=run_id), model_name
         )
-        write_results(Path(results.path), table, metadata)
+        if "cpu" in gate.margins:
+            watch.require()
+        with watch, load_exporter(metrics_port, test.spec) as observer:
+            table, metadata = run(test, load_stop_rule(gate, watch.cpu_so_far), observer=observer)
+            metadata = msgspec.structs.replace(
+                metadata, fingerprint=msgspec.to_builtins(fingerprint), noise_floor=noise_floor
+            )
+            write_results(Path(results.path), table, metadata)
+            keep_resources(watch, Path(results.path), Path(resource_usage.path))

@@ -19,7 +19,7 @@ from model_load_test.components.errors import InputError
 from model_load_test.components.load.schedule import WARMUP_BLOCK, Arm, Segment
 from model_load_test.components.load.spec import LoadSpec
 from model_load_test.components.results import columns
-from model_load_test.components.results.percentile import enough_rows, percentile
+from model_load_test.components.results.percentile import percentile
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -31,6 +31,8 @@ BUCKETS_SECONDS: Final = (
     *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0),
 )
 _QUANTILES: Final = (50.0, 95.0, 99.0)
+_LEAST_BEYOND: Final = 5
+"""Requests beyond a percentile for it to be shown: to look at, not to judge by."""
 
 
 class Observer(Protocol):
@@ -116,7 +118,7 @@ class LoadExporter:
         self._sent[arm] = count / self._spec.block_seconds
         for q in _QUANTILES:
             self._quantiles.pop((arm, q), None)
-            if enough_rows(latency_ns.size, q) or (latency_ns.size and q == _QUANTILES[0]):
+            if latency_ns.size * (100 - q) >= 100 * _LEAST_BEYOND:
                 self._quantiles[arm, q] = percentile(latency_ns, q) / 1e9
 
     def collect(self) -> Iterator[Metric]:

@@ -22,6 +22,7 @@ from model_load_test.components.report.charts import (
     forest_row,
 )
 from model_load_test.components.report.model import RunReport
+from model_load_test.components.report.resources import scaling_text
 from model_load_test.components.report.scales import (
     Scale,
     difference_scale,
@@ -308,7 +309,7 @@ def _latency_panel(
                 for arm in reversed(arms)
             ),
             hits=tuple(hits),
-            vertical_marks=_looks(report),
+            vertical_marks=(*_looks(report), *_scalings(report, scale)),
             bands=_warmup(points),
             crosses=tuple(at for at, some in stretches if any(point.failed for point in some.values())),
             x_labels=last,
@@ -397,6 +398,15 @@ def _looks(report: RunReport) -> tuple[Mark, ...]:
         if ends and look <= measured:
             marks.append(Mark(max(ends), f"look at {look}", "look"))
     return tuple(marks)
+
+
+def _scalings(report: RunReport, scale: Scale) -> tuple[Mark, ...]:
+    """Where the number of replicas changed; neighbours' labels stand in rows of their own."""
+    inside = [change for change in report.scaling if scale.contains(change.at_seconds)]
+    return tuple(
+        Mark(change.at_seconds, scaling_text(change), f"scaling {change.arm}", 1 + number % 3)
+        for number, change in enumerate(inside)
+    )
 
 
 def _warmup(points: Iterable[SeriesPoint]) -> tuple[tuple[str, float, float], ...]:

@@ -23,6 +23,7 @@ from model_load_test.components.report.figures import (
     time_figure,
 )
 from model_load_test.components.report.model import HistoryPoint, RunReport
+from model_load_test.components.report.resources import resource_rows, scaling_sentences
 from model_load_test.components.report.trend import history_figure, trend_figure
 from model_load_test.components.report.wording import (
     ABSENT,
@@ -92,6 +93,8 @@ def render_page(report: RunReport) -> str:
         request_rows=_request_rows(report),
         latency_rows=_latency_rows(report),
         bottleneck=bottleneck_line(report.bottlenecks),
+        resource_rows=[FactRow(name, values) for name, values in resource_rows(report)],
+        scaling=scaling_sentences(report.scaling),
         failures=_failures(report),
         checks=sorted(report.verdict.checks, key=lambda check: _CONSEQUENCE_ORDER[check.consequence]),
         fingerprint_arms=list(report.fingerprints),

@@ -48,6 +48,7 @@ def judge_results(
         gate_spec_of_run(gate_values, results.metadata.load_spec, results.metadata.noise_floor),
         checks=validate(results.table, results.metadata),
         history=[values for record in reversed(found.judged_against()) if (values := gate_values_of(record))],
+        cpu=results.metadata.resources.cpu,
     )
     return build_run_report(
         verdict,

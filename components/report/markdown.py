@@ -8,6 +8,7 @@ import re
 from model_load_test.components.load.bottleneck import bottleneck_line
 from model_load_test.components.report.arms import error_share, latency_seconds
 from model_load_test.components.report.model import RunReport
+from model_load_test.components.report.resources import cpu_sentence
 from model_load_test.components.report.wording import (
     OUTCOMES,
     format_count,
@@ -34,6 +35,7 @@ def render_summary(report: RunReport) -> str:
         _comparison(report),
         _requests(report),
         _plain(bottleneck_line(report.bottlenecks)),
+        _plain(cpu_sentence(report)),
         _objectives(report),
         _history(report),
         _checks(report),

@@ -19,7 +19,8 @@ _LATENCIES: Final = ("mean", "p50", "p95", "p99")
 def metrics(report: RunReport) -> dict[str, float]:
     """The run as numbers, e.g. `candidate_p95_ms`, `ratio_p95_upper`, `error_rate`, `gate_passed`.
 
-    Latencies are of the requests that succeeded, in milliseconds; ratios are candidate/baseline;
+    Latencies are of the requests that succeeded, in milliseconds; `candidate_cpu_ms` is the server's CPU
+    time per request, where someone looked; ratios are candidate/baseline;
     rates are per second and arm; shares lie between 0 and 1.
     """
     verdict = report.verdict
@@ -28,6 +29,8 @@ def metrics(report: RunReport) -> dict[str, float]:
         for name in _LATENCIES:
             seconds = latency_seconds(summary, name)
             numbers[f"{arm}_{name}_ms"] = None if seconds is None else seconds * _MILLISECONDS
+        cpu_seconds = report.resources.cpu_seconds_per_request(arm)
+        numbers[f"{arm}_cpu_ms"] = None if cpu_seconds is None else cpu_seconds * _MILLISECONDS
     for name, metric in verdict.metrics.items():
         prefix = "difference" if name == "errors" else "ratio"
         numbers[f"{prefix}_{name}"] = metric.ratio

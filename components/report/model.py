@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from model_load_test.components.gate.verdict import Verdict
@@ -21,6 +22,8 @@ from model_load_test.components.report.traces import (
     latency_quantiles,
     latency_series,
 )
+from model_load_test.components.results import columns
+from model_load_test.components.results.resource_use import NO_RESOURCES, RunResources
 from model_load_test.components.results.summary import Summary
 from model_load_test.components.results.table import RunMetadata
 from model_load_test.components.version import __version__
@@ -55,6 +58,16 @@ class HistoryPoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether it was the reference when this report was made."""
 
 
+class Scaling(msgspec.Struct, frozen=True):
+    """The number of an arm's replicas changed while it was loaded."""
+
+    arm: str
+    at_seconds: float
+    """Since the first request of the run."""
+    before: int
+    after: int
+
+
 class RunReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything one run has to say, as written to `report.json`."""
 
@@ -78,6 +91,10 @@ class RunReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """Requests the generator itself cut off at the end; they are counted nowhere else."""
     bottlenecks: dict[str, Bottleneck] = {}
     """Per arm what limited its load, with the evidence; empty where a run did not look for it."""
+    resources: RunResources = NO_RESOURCES
+    """What the load cost the servers; empty where no one looked."""
+    scaling: tuple[Scaling, ...] = ()
+    """Where an autoscaler changed the number of replicas."""
     started_at_ns: int = 0
     ended_at_ns: int = 0
     series: tuple[SeriesPoint, ...] = ()
@@ -145,6 +162,8 @@ def build_run_report(
         tool_version=metadata.tool_version,
         cut_off=metadata.cut_off,
         bottlenecks=bottlenecks_of(metadata.host),
+        resources=metadata.resources,
+        scaling=_scaling(table, metadata.resources),
         started_at_ns=metadata.started_at_ns,
         ended_at_ns=metadata.ended_at_ns,
         series=latency_series(table, metadata.load_spec.get("block_seconds")),
@@ -154,6 +173,16 @@ def build_run_report(
         history_note=history_note,
         history_differences=tuple(history_differences),
         links=dict(links or {}),
+    )
+
+
+def _scaling(table: pa.Table, resources: RunResources) -> tuple[Scaling, ...]:
+    if not resources.changes or not table.num_rows:
+        return ()
+    first_ns = int(columns.numbers(table["sent_at_ns"], np.int64).min())
+    return tuple(
+        Scaling(change.arm, round((change.at_ns - first_ns) / 1e9, 3), change.before, change.after)
+        for change in resources.changes
     )
 
 

@@ -23,6 +23,7 @@ METRIC_TITLES: Final = {
     "max": "Slowest",
     "errors": "Failed requests",
     "goodput": "Goodput",
+    "cpu": "CPU per request",
 }
 
 
@@ -111,6 +112,24 @@ def format_rate(rate_rps: float | None) -> str:
         return ABSENT
     shown = format_count(rate_rps) if rate_rps >= 1000 else _significant(rate_rps, trimmed=True)
     return f"{shown}{_SPACE}req/s"
+
+
+def format_size(size_bytes: float | None) -> str:
+    """An amount of memory: `512 MiB`."""
+    if size_bytes is None or not math.isfinite(size_bytes):
+        return ABSENT
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if abs(size_bytes) >= 0.9995 * size:
+            return f"{_significant(size_bytes / size, trimmed=True)}{_SPACE}{unit}"
+    return f"{_significant(size_bytes, trimmed=True)}{_SPACE}B"
+
+
+def format_value(value: float | None, unit: str = "") -> str:
+    """A number with three significant digits and its unit."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    shown = format_count(value) if abs(value) >= 1000 else _significant(value, trimmed=True)
+    return f"{shown}{_SPACE}{unit}" if unit else shown
 
 
 def format_p(p: float | None) -> str:

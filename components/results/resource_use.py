@@ -7,6 +7,7 @@ again without asking any monitoring system.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -58,6 +59,10 @@ class RunResources(msgspec.Struct, frozen=True, omit_defaults=True):
     def cpu_seconds_per_request(self, arm: str) -> float | None:
         """CPU time of the whole run over its requests; None where it is not known."""
         return cpu_seconds_per_request(use for use in self.cpu if use.arm == arm)
+
+
+NO_RESOURCES: Final = RunResources()
+"""Of a run that no one watched; one object, so that msgspec leaves it out of files."""
 
 
 def cpu_seconds_per_request(uses: Iterable[CpuUse]) -> float | None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from model_load_test.components.results import columns
 from model_load_test.components.results.errors import Description, ResultsError
-from model_load_test.components.results.resource_use import RunResources
+from model_load_test.components.results.resource_use import NO_RESOURCES, RunResources
 
 SCHEMA_VERSION: Final = 1
 _METADATA_KEY: Final = b"model_load_test"
@@ -70,7 +70,7 @@ class RunMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     """Per metric what identical servers differ by on this infrastructure, where it was calibrated."""
     checks: tuple[dict[str, Any], ...] = ()
     """Findings made while loading (`Check` as JSON values), e.g. a generator that died."""
-    resources: RunResources = RunResources()
+    resources: RunResources = NO_RESOURCES
     """What the load cost the servers, where someone looked."""
     cut_off: int = 0
     """Requests the generator itself cut off at the end; they are not rows."""

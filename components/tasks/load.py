@@ -17,7 +17,7 @@ from model_load_test.components.cluster.connection import connect
 from model_load_test.components.cluster.labels import RunIdentity
 from model_load_test.components.errors import InputError
 from model_load_test.components.executor import ExecutorTask, TaskArtifact
-from model_load_test.components.gate.spec import gate_spec_of_run
+from model_load_test.components.gate.spec import GateSpec, gate_spec_of_run, parse_gate_spec
 from model_load_test.components.gate.stopping import load_stop_rule
 from model_load_test.components.load.blocks import rows_of_arm
 from model_load_test.components.load.job.coordinator import LoadJob, Measured
@@ -25,6 +25,9 @@ from model_load_test.components.load.job.coordinator import run_load_job as run
 from model_load_test.components.load.job.spec import JobSpec, parse_job_spec
 from model_load_test.components.load.run import StopRule
 from model_load_test.components.parameters import refuse_unknown, whole_numbers
+from model_load_test.components.protocols.endpoint import parse_endpoint
+from model_load_test.components.resources.spec import parse_resource_spec
+from model_load_test.components.resources.watch import ResourceWatch, keep_resources
 from model_load_test.components.results.summary import summarize_blocks, to_json_values
 from model_load_test.components.results.table import write_results
 
@@ -69,7 +72,11 @@ _JOB: Final[Mapping[str, Any]] = {
 
 
 def load_from_pods(
-    parameters: Mapping[str, Any], pods: Mapping[str, Any], payload: Path, results: Path
+    parameters: Mapping[str, Any],
+    pods: Mapping[str, Any],
+    payload: Path,
+    results: Path,
+    resource_usage: Path,
 ) -> None:
     """What `run_load_test` does where it has more than one generator.
 
@@ -78,6 +85,7 @@ def load_from_pods(
         pods: Parameters of `run_load_job` that say where and how the generators' pods run.
         payload: The payload set.
         results: Where the rows are to be written.
+        resource_usage: Where the samples of the servers' resources are.
 
     Raises:
         InputError: As `run_load_job`, or a name in `pods` means nothing.
@@ -88,7 +96,10 @@ def load_from_pods(
         ExecutorTask(
             parameters={**parameters, **pods},
             inputs={"payload": TaskArtifact("payload", "", payload, {})},
-            outputs={"results": TaskArtifact("results", "", results, {})},
+            outputs={
+                "results": TaskArtifact("results", "", results, {}),
+                "resource_usage": TaskArtifact("resource_usage", "", resource_usage, {}),
+            },
             output_files={},
             executor_output=results.with_name("executor_output.json"),
         )
@@ -117,15 +128,35 @@ def run_load_job(task: ExecutorTask) -> None:
             preparation=_preparation(task),
             payload_path=task.inputs["payload"].path,
             work_path=Path(folder) / "work",
+            metrics_port=task.get("metrics_port", 0),
         )
+        watch = _resource_watch(task)
         floor: dict[str, float] = {}
 
         def stop_rule_of(found: Measured) -> StopRule:
             floor.update(_noise_floor(task, spec, found))
-            return _stop_rule(task, found, floor)
+            return load_stop_rule(_gate_spec(task, found, floor), watch.cpu_so_far)
 
-        measured = run(job, stop_rule_of)
-    _write(task, spec, measured, floor)
+        with watch:
+            measured = run(job, stop_rule_of)
+            _write(task, spec, measured, floor)
+            if "resource_usage" in task.outputs:
+                keep_resources(watch, task.outputs["results"].path, task.outputs["resource_usage"].path)
+
+
+def _resource_watch(task: ExecutorTask) -> ResourceWatch:
+    endpoints = {
+        arm: parse_endpoint(text, f"{arm}_endpoint")
+        for arm in ("candidate", "baseline")
+        if (text := task.get(f"{arm}_endpoint", ""))
+    }
+    spec = parse_resource_spec(
+        task.get("resource_sources", {}), endpoints, run_id=task.get("run_id", "")
+    )
+    watch = ResourceWatch(spec, task.get("model_name", ""))
+    if "cpu" in parse_gate_spec(_demands(task)).margins:
+        watch.require()
+    return watch
 
 
 def _preparation(task: ExecutorTask) -> dict[str, Any]:
@@ -151,13 +182,16 @@ def _given(task: ExecutorTask, defaults: Mapping[str, Any]) -> dict[str, Any]:
     return {name: task.get(name, default) for name, default in defaults.items()}
 
 
-def _stop_rule(task: ExecutorTask, measured: Measured, noise_floor: dict[str, float]) -> StopRule:
-    demands = {
+def _gate_spec(task: ExecutorTask, measured: Measured, noise_floor: dict[str, float]) -> GateSpec:
+    return gate_spec_of_run(_demands(task), measured.metadata.load_spec, noise_floor)
+
+
+def _demands(task: ExecutorTask) -> dict[str, Any]:
+    return {
         "margins": task.get("margins", {}),
         "alpha": task.get("alpha", 0.05),
         "objectives": task.get("objectives", []),
     }
-    return load_stop_rule(gate_spec_of_run(demands, measured.metadata.load_spec, noise_floor))
 
 
 def _noise_floor(task: ExecutorTask, spec: JobSpec, measured: Measured) -> dict[str, float]:

@@ -89,7 +89,8 @@ def _judge_file(path: Path, demands: dict[str, Any]) -> tuple[GateSpec, Verdict]
 
     results = read_results(path)
     spec = gate_spec_of_run(demands, results.metadata.load_spec, results.metadata.noise_floor)
-    return spec, judge(results.table, spec, checks=validate(results.table, results.metadata))
+    checks = validate(results.table, results.metadata)
+    return spec, judge(results.table, spec, checks=checks, cpu=results.metadata.resources.cpu)
 
 
 def _demands(arguments: argparse.Namespace) -> dict[str, Any]:

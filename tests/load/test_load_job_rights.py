@@ -15,6 +15,7 @@ import yaml
 
 from model_load_test.components.cluster.rights import Right
 from model_load_test.components.load.job.coordinator import RIGHTS
+from model_load_test.components.resources.kubernetes import RIGHTS as RESOURCE_RIGHTS
 from model_load_test.components.serving.backends import BACKENDS
 from model_load_test.components.serving.reuse import REUSE_RIGHTS
 
@@ -67,6 +68,10 @@ def test_the_serving_roles_are_what_deploying_asks_for(
 def test_looking_at_a_live_server_takes_no_more_than_it_asks_for(repository: Path) -> None:
     assert of_features(repository, "reuse") == of_rights(REUSE_RIGHTS)
     assert of_features(repository, "servers-elsewhere") == of_rights(SERVERS_ELSEWHERE)
+
+
+def test_seeing_what_pods_use_takes_no_more_than_it_asks_for(repository: Path) -> None:
+    assert of_features(repository, "resources") == of_rights(RESOURCE_RIGHTS)
 
 
 def test_every_verb_is_justified_and_none_is_a_wildcard(repository: Path) -> None:

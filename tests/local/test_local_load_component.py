@@ -20,6 +20,7 @@ def run(payload: Path, results: Path, **values: Any) -> Results:
     run_load_test.python_func(
         payload=SimpleNamespace(path=str(payload)),
         results=SimpleNamespace(path=str(results)),
+        resource_usage=SimpleNamespace(path=str(results.with_name("resource-usage.parquet"))),
         **{**defaults, **values},
     )
     return read_results(results)

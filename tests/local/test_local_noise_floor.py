@@ -61,6 +61,7 @@ def test_margins_of_a_run_are_never_below_twice_its_stored_noise_floor(
     run_load_test.python_func(
         payload=dsl.Dataset(name="payload", uri=str(requests)),
         results=results,
+        resource_usage=dsl.Dataset(name="resource_usage", uri=str(tmp_path / "resource_usage.parquet")),
         candidate_endpoint=str(server.grpc),
         model_name="digits",
         baseline_store=uri,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import urllib.request
@@ -55,6 +56,14 @@ def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
             )
             for arm, module in (("candidate", "thirsty"), ("baseline", "modest"))
         }
+
+
+@pytest.fixture
+def ghz() -> str:
+    """The protocol that ghz speaks, for what does not depend on the protocol."""
+    if shutil.which("ghz") is None:
+        pytest.skip("ghz is not on PATH (`make tools` says why it could not be installed)")
+    return "grpc"
 
 
 def run(servers: dict[str, EmbeddedServer], protocol: str, folder: Path, **values: Any) -> Path:
@@ -117,7 +126,7 @@ def test_equally_fast_but_thirstier_fails_by_its_margin(
 
 
 def test_pages_tell_the_same_and_one_that_goes_away_keeps_the_run(
-    servers: dict[str, EmbeddedServer], protocol: str, tmp_path: Path
+    servers: dict[str, EmbeddedServer], ghz: str, tmp_path: Path
 ) -> None:
     pages = {arm: f"{server.rest}/monitoring/prometheus/metrics" for arm, server in servers.items()}
     sources = {
@@ -125,7 +134,7 @@ def test_pages_tell_the_same_and_one_that_goes_away_keeps_the_run(
         "prometheus": {"url": "http://127.0.0.1:9", "candidate": {"pod": "a"}},
         "every_seconds": 0.1,
     }
-    results = run(servers, protocol, tmp_path, resource_sources=sources, looks=[2.0])
+    results = run(servers, ghz, tmp_path, resource_sources=sources, looks=[2.0])
     metadata = read_results(results).metadata
     levels = metadata.resources.levels["candidate"]
     assert levels["cpu_cores"].mean > 0
@@ -140,7 +149,7 @@ def test_pages_tell_the_same_and_one_that_goes_away_keeps_the_run(
 
 
 def test_a_prometheus_can_follow_the_load(
-    servers: dict[str, EmbeddedServer], protocol: str, tmp_path: Path
+    servers: dict[str, EmbeddedServer], ghz: str, tmp_path: Path
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -159,7 +168,7 @@ def test_a_prometheus_can_follow_the_load(
     thread = threading.Thread(target=scrape)
     thread.start()
     try:
-        run(servers, protocol, tmp_path, metrics_port=port, resource_sources={}, looks=[2.0])
+        run(servers, ghz, tmp_path, metrics_port=port, resource_sources={}, looks=[2.0])
     finally:
         over.set()
         thread.join()
@@ -169,8 +178,8 @@ def test_a_prometheus_can_follow_the_load(
 
 
 def test_without_sources_a_margin_of_cpu_is_refused_before_any_load(
-    servers: dict[str, EmbeddedServer], protocol: str, tmp_path: Path
+    servers: dict[str, EmbeddedServer], ghz: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="resource_sources"):
-        run(servers, protocol, tmp_path, resource_sources={}, margins={"cpu": 0.1})
+        run(servers, ghz, tmp_path, resource_sources={}, margins={"cpu": 0.1})
     assert not (tmp_path / "results.parquet").exists()

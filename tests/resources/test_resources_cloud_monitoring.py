@@ -54,7 +54,7 @@ class Monitoring:
         self, path: str, query: Mapping[str, list[str]], headers: Mapping[str, str]
     ) -> tuple[int, Any]:
         self.requests.append(query)
-        self.authorizations.add(headers.get("Authorization"))
+        self.authorizations.add({name.lower(): value for name, value in headers.items()}.get("authorization"))
         if self.status != 200:
             return self.status, {"error": {"code": self.status, "message": "Permission monitoring denied"}}
         assert path == "/v3/projects/my-project/timeSeries"

@@ -83,7 +83,7 @@ def real(servers: Mapping[str, EmbeddedServer], tmp_path_factory: pytest.TempPat
         stderr=log,
     )
     try:
-        _until_ready(f"http://127.0.0.1:{port}/-/ready", process, folder / "log")
+        _until_scraping(f"http://127.0.0.1:{port}", process, folder / "log")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
@@ -91,12 +91,14 @@ def real(servers: Mapping[str, EmbeddedServer], tmp_path_factory: pytest.TempPat
         log.close()
 
 
-def _until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _until_scraping(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Both targets are up; a Prometheus begins to scrape some seconds after it is ready."""
     for _ in range(150):
         try:
-            with urllib.request.urlopen(url, timeout=1) as answer:
-                if answer.status == 200:
-                    return
+            with urllib.request.urlopen(f"{url}/api/v1/query?query=up", timeout=1) as answer:
+                found = json.loads(answer.read())["data"]["result"]
+            if [one["value"][1] for one in found] == ["1", "1"]:
+                return
         except OSError:
             pass
         assert process.poll() is None, log.read_text()

@@ -77,8 +77,10 @@ def test_replicas_add_up_also_while_one_more_comes(table_of: Make, series_of: Ma
     second = series_of(replica="c2", every=0.2, since=6.05, value=lambda at: 0.1 * (at - 6))
     baseline = series_of(arm="baseline", every=0.2, value=lambda at: 0.1 * (at + 3))
     uses = [use for use in cpu_use([first, second, baseline], table_of()) if use.arm == "candidate"]
-    assert uses[2].cpu_seconds == pytest.approx(0.1, rel=0.25)
-    assert uses[-1].cpu_seconds == pytest.approx(0.2, rel=0.25)
+    per_block = [use.cpu_seconds / use.blocks for use in uses]
+    assert per_block[0] == pytest.approx(0.1, rel=0.05)
+    assert per_block[-1] == pytest.approx(0.2, rel=0.1)
+    assert uses[0].blocks > 1, "two counters that are looked at apart want longer stretches"
 
 
 def test_the_source_nearest_to_the_kernel_counts_and_nothing_counts_twice(
@@ -111,8 +113,8 @@ def test_levels_are_means_and_peaks_with_their_unit_and_method(table_of: Make, s
     cells = block_cells(table_of())
     rising = series_of("memory_bytes", value=lambda at: 1e6 * at)
     found = levels(aligned([rising, *both(series_of)], cells, by_replica=False))["candidate"]
-    assert found["memory_bytes"].peak == pytest.approx(12e6)
-    assert found["memory_bytes"].mean == pytest.approx(6.5e6, rel=0.05)
+    assert found["memory_bytes"].peak == pytest.approx(11.5e6)
+    assert found["memory_bytes"].mean == pytest.approx(6.5e6, rel=0.1)
     assert (found["memory_bytes"].unit, found["memory_bytes"].method) == ("bytes", "sampled")
     assert found["cpu_cores"].mean == pytest.approx(0.236)
 

@@ -115,7 +115,11 @@ def test_one_task_of_several_generators_is_the_same_job(
 ) -> None:
     parameters = {**QUICK, "candidate_endpoint": make_set(server, tmp_path), "generators": 2}
     task_of_load.load_from_pods(
-        parameters, {"spread": "off"}, tmp_path / "payload", tmp_path / "out" / "results"
+        parameters,
+        {"spread": "off"},
+        tmp_path / "payload",
+        tmp_path / "out" / "results",
+        tmp_path / "out" / "resource_usage",
     )
     results = read_results(tmp_path / "out" / "results")
     assert set(results.table["worker"].to_pylist()) == {0, 1}
@@ -148,7 +152,7 @@ def test_bad_input_is_one_line_and_nothing_is_created(
 
 def test_a_misspelt_setting_of_the_pods_is_refused(cluster: ProcessCluster, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"generator_pods.toleration.*tolerations"):
-        task_of_load.load_from_pods(QUICK, {"toleration": []}, tmp_path, tmp_path)
+        task_of_load.load_from_pods(QUICK, {"toleration": []}, tmp_path, tmp_path, tmp_path)
 
 
 def test_every_setting_of_a_job_can_be_given_to_the_task() -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 
+import psutil
+
 
 def process_page() -> str:
     """CPU time and memory of this process, in Prometheus' text."""
-    import psutil
-
     memory_bytes = psutil.Process().memory_info().rss
     return (
         "# TYPE process_cpu_seconds_total counter\n"
