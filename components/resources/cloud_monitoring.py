@@ -13,28 +13,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from typing import Any, Final
 
+from model_load_test.components.google_cloud.credentials import CredentialsMissing
+from model_load_test.components.google_cloud.rest import GoogleApiError, RestApi
 from model_load_test.components.resources.catalogue import Known
-from model_load_test.components.resources.http_get import DoesNotAnswer
 from model_load_test.components.resources.series import Kind, Reading, Series, Window, series_of
 from model_load_test.components.results.checks import Check
 
 ADDRESS: Final = "https://monitoring.googleapis.com"
-SCOPE: Final = "https://www.googleapis.com/auth/monitoring.read"
 SAMPLED_SECONDS: Final = 60.0
 LATE_SECONDS: Final = 240.0
 """After so long a sample is certainly visible."""
-SKEW_SECONDS: Final = 2.0
-"""The Date header tells whole seconds only."""
 _PREFIX: Final = "aiplatform.googleapis.com/prediction/online/"
 _RESOURCE: Final = "aiplatform.googleapis.com/Endpoint"
-_TIMEOUT_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 10.0
-_PAGE_SIZE: Final = 10_000
-_MOST_PAGES: Final = 50
 _SECONDS: Final[Mapping[str, float]] = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 METRICS: Final[Mapping[str, Known]] = {
@@ -63,22 +56,6 @@ class VertexArm:
     location: str = ""
 
 
-def _authorized_session() -> Any:
-    """A session of `requests` with the task's own account, whose token is renewed as it expires."""
-    try:
-        import google.auth
-        from google.auth.transport.requests import AuthorizedSession
-    except ImportError:
-        raise DoesNotAnswer(
-            "google-auth is not installed; add the extra: pip install 'model-load-test[vertex]'"
-        ) from None
-    try:
-        credentials, _ = google.auth.default(scopes=[SCOPE])
-    except google.auth.exceptions.GoogleAuthError as error:
-        raise DoesNotAnswer(f"there are no Google credentials here ({error})") from None
-    return AuthorizedSession(credentials)
-
-
 @dataclass(frozen=True)
 class CloudMonitoring:
     """A `ResourceSource`: a project, and which endpoint or deployed model is which arm."""
@@ -88,87 +65,54 @@ class CloudMonitoring:
     metrics: tuple[str, ...] = tuple(METRICS)
     """Those of `METRICS` to ask for."""
     address: str = ADDRESS
-    session: Callable[[], Any] = field(default=_authorized_session, repr=False)
-    """Makes what sends the requests; it has the `get` of `requests.Session`."""
+    api: Callable[[str], RestApi] = field(default=RestApi, repr=False)
+    """Opens the service at an address; by default with the task's own account."""
 
     def __call__(self, window: Window) -> Reading:
         """Reads the window; where it is to be complete, waits until its last samples are visible."""
         try:
-            session = self.session()
+            api = self.api(self.address)
             while True:
-                reading = self._read(session, window)
+                reading = self._read(api, window)
                 late = time.time_ns() - window.end_ns > LATE_SECONDS * 1e9
                 if not window.complete or late or _reaches(reading, window):
                     return reading
                 time.sleep(_POLL_SECONDS)
-        except DoesNotAnswer as error:
-            detail = f"Cloud Monitoring told nothing of the servers' resources: {error}."
+        except (GoogleApiError, CredentialsMissing) as error:
+            detail = (
+                f"Cloud Monitoring told nothing of the servers' resources: {error}. The account needs "
+                "roles/monitoring.viewer in the project."
+            )
             return Reading((), (Check("resources-unavailable", detail, "WARNING"),))
 
-    def _read(self, session: Any, window: Window) -> Reading:
+    def _read(self, api: RestApi, window: Window) -> Reading:
         found: list[Series] = []
         findings: list[Check] = []
-        skews: list[float] = []
         around = window.widened(2 * SAMPLED_SECONDS)
         for arm, what in self.arms.items():
             read = [
                 one
                 for metric in self.metrics
-                for answered in self._time_series(session, metric, what, around, skews)
+                for answered in self._time_series(api, metric, what, around)
                 for one in _series(arm, METRICS[metric], answered)
             ]
             if not read:
                 findings.append(_nothing(arm, what))
             found += read
-        skew_seconds = min(skews, key=abs, default=0.0)
-        if abs(skew_seconds) > SKEW_SECONDS:
-            findings.append(_skew_finding(skew_seconds))
-            found = [one.moved(-skew_seconds) for one in found]
         if found and not _reaches(Reading(tuple(found)), window):
             findings.append(_late_finding(found, window))
         return Reading(tuple(found), tuple(findings))
 
     def _time_series(
-        self, session: Any, metric: str, what: VertexArm, window: Window, skews: list[float]
+        self, api: RestApi, metric: str, what: VertexArm, window: Window
     ) -> Iterator[dict[str, Any]]:
         query = {
             "filter": series_filter(metric, what),
             "interval.startTime": _timestamp(window.start_ns),
             "interval.endTime": _timestamp(min(window.end_ns, time.time_ns())),
             "view": "FULL",
-            "pageSize": str(_PAGE_SIZE),
         }
-        for _ in range(_MOST_PAGES):
-            page = self._page(session, query, skews)
-            yield from page.get("timeSeries", ())
-            if not page.get("nextPageToken"):
-                return
-            query = {**query, "pageToken": page["nextPageToken"]}
-
-    def _page(self, session: Any, query: Mapping[str, str], skews: list[float]) -> dict[str, Any]:
-        import google.auth.exceptions
-        import requests
-
-        asked = time.time()
-        try:
-            answer = session.get(
-                f"{self.address}/v3/projects/{self.project}/timeSeries",
-                params=query,
-                timeout=_TIMEOUT_SECONDS,
-            )
-            document: dict[str, Any] = answer.json()
-        except google.auth.exceptions.GoogleAuthError as error:
-            raise DoesNotAnswer(f"the account's token could not be had ({error})") from None
-        except (requests.RequestException, ValueError) as error:
-            raise DoesNotAnswer(f"{self.address} does not answer ({error})") from None
-        if answer.status_code != HTTPStatus.OK:
-            said = document.get("error", {}).get("message", "no reason given")
-            role = "; its account needs roles/monitoring.viewer" if answer.status_code in (401, 403) else ""
-            raise DoesNotAnswer(f"it answers {answer.status_code}: {said}{role}")
-        if answer.headers.get("Date"):
-            theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp() + 0.5
-            skews.append(theirs - (asked + time.time()) / 2)
-        return document
+        return api.pages(f"/v3/projects/{self.project}/timeSeries", "timeSeries", query)
 
 
 def series_filter(metric: str, what: VertexArm) -> str:
@@ -299,15 +243,6 @@ def _late_finding(series: list[Series], window: Window) -> Check:
         "samples become visible later."
     )
     return Check("resources-late", detail, "INFO", {"missing_seconds": round(missing_seconds, 1)})
-
-
-def _skew_finding(seconds: float) -> Check:
-    where = "ahead of" if seconds > 0 else "behind"
-    detail = (
-        f"Google's clock is {abs(seconds):.0f} s {where} the load's. Cloud Monitoring's samples were moved "
-        "by that; keep this machine's clock right (NTP) to be sure of them."
-    )
-    return Check("clock-skew", detail, "WARNING", {"skew_seconds": round(seconds, 1)})
 
 
 def _timestamp(at_ns: int) -> str:

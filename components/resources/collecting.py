@@ -46,7 +46,7 @@ class Collected:
         """Writes the wide frame as parquet; its columns' names are joined by bars, which parquet can hold."""
         path.parent.mkdir(parents=True, exist_ok=True)
         flat = (normalised(self.wide) if normalise else self.wide).copy()
-        flat.columns = ["|".join(map(str, name)) for name in flat.columns]  # type: ignore[assignment]
+        flat.columns = ["|".join(map(str, name)) for name in flat.columns]
         flat.reset_index().to_parquet(path, index=False)
 
 

@@ -23,20 +23,20 @@ from model_load_test.components.resources.series import Kind, Reading, Series, W
 from model_load_test.components.results import columns
 from model_load_test.components.results.checks import Check
 
-SCHEMA: Final = pa.schema(
-    [
-        pa.field("metric", pa.string()),
-        pa.field("kind", pa.string()),
-        pa.field("arm", pa.string()),
-        pa.field("replica", pa.string()),
-        pa.field("source", pa.string()),
-        pa.field("signature", pa.string()),
-        pa.field("labels", pa.string()),  # as a JSON object
-        pa.field("limit", pa.float64()),  # of a bucket
-        pa.field("at_ns", pa.int64()),  # on the load's clock
-        pa.field("value", pa.float64()),
-    ]
-)
+_FIELDS: Final[list[pa.Field[Any]]] = [
+    pa.field("metric", pa.string()),
+    pa.field("kind", pa.string()),
+    pa.field("arm", pa.string()),
+    pa.field("replica", pa.string()),
+    pa.field("source", pa.string()),
+    pa.field("signature", pa.string()),
+    pa.field("labels", pa.string()),  # as a JSON object
+    pa.field("limit", pa.float64()),  # of a bucket
+    pa.field("at_ns", pa.int64()),  # on the load's clock
+    pa.field("value", pa.float64()),
+]
+
+SCHEMA: Final = pa.schema(_FIELDS)
 """One row a sample, in our names and SI units."""
 
 _EVEN_SECONDS: Final = 5.0
@@ -77,7 +77,7 @@ def read_samples(path: Path) -> Reading:
     series = []
     keys = [name for name in SCHEMA.names if name not in ("at_ns", "value")]
     for values, rows in frame.groupby(keys, dropna=False, sort=False):
-        one = dict(zip(keys, values, strict=True))
+        one: dict[str, Any] = dict(zip(keys, values, strict=True))
         kind: Kind = one["kind"]
         series.append(
             Series(

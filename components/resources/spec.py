@@ -12,7 +12,7 @@ from model_load_test.components.parameters import refuse_unknown
 from model_load_test.components.protocols.access import Access
 from model_load_test.components.protocols.endpoint import Endpoint
 from model_load_test.components.resources.catalogue import SERVER_PAGE
-from model_load_test.components.resources.cloud_monitoring import CloudMonitoring, VertexArm
+from model_load_test.components.resources.cloud_monitoring import ADDRESS, CloudMonitoring, VertexArm
 from model_load_test.components.resources.http_get import parse_address
 from model_load_test.components.resources.prometheus import Matchers, Prometheus, parse_matchers
 from model_load_test.components.resources.sampling import EVERY_SECONDS, Look
@@ -154,8 +154,8 @@ def _cloud_monitoring(values: object) -> CloudMonitoring | None:
             arms[arm] = VertexArm(**{key: str(value) for key, value in one.items()})
     if not given.get("project") or not arms:
         raise InputError(name, dict(given), f"give the project and an arm's endpoint: {example}")
-    address = {"address": str(given["address"])} if given.get("address") else {}
-    return CloudMonitoring(str(given["project"]), arms, **address)
+    address = str(given.get("address") or ADDRESS)
+    return CloudMonitoring(str(given["project"]), arms, address=address)
 
 
 def _page_looks(values: object, endpoints: Mapping[str, Endpoint]) -> list[tuple[str, Look]]:

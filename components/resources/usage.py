@@ -23,10 +23,10 @@ from model_load_test.components.resources.align import (
     as_of,
     block_cells,
     gauge_in,
-    unit_of,
     usual_distance_ns,
     without_resets,
 )
+from model_load_test.components.resources.catalogue import unit_of
 from model_load_test.components.resources.series import ARMS, Floats, Int64s, Series
 from model_load_test.components.results import columns
 from model_load_test.components.results.resource_use import CpuUse, Level, ReplicaChange, RunResources

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 
+from model_load_test.components.google_cloud.rest import RestApi
 from model_load_test.components.resources.align import aligned, even_cells
 from model_load_test.components.resources.cloud_monitoring import (
     METRICS,
@@ -135,14 +137,16 @@ class Monitoring:
         return Window(round((self.end - 240) * 1e9), round((self.end - 1) * 1e9))
 
 
-def read(serve: Serve, service: Monitoring, window: Window | None = None, **arm: str) -> Reading:
-    import requests
+def nobody(address: str) -> RestApi:
+    return RestApi(address, session=requests.Session())
 
+
+def read(serve: Serve, service: Monitoring, window: Window | None = None, **arm: str) -> Reading:
     source = CloudMonitoring(
         "my-project",
         {"candidate": VertexArm(**{"endpoint_id": "111", **arm})},
         address=serve(service),
-        session=requests.Session,
+        api=nobody,
     )
     return source(window or service.window())
 
@@ -232,17 +236,14 @@ def test_a_refusal_names_the_role(serve: Serve) -> None:
 
 
 def test_no_answer_and_no_credentials_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    import requests
-
-    away = CloudMonitoring(
-        "p", {"candidate": VertexArm("1")}, address="http://127.0.0.1:9", session=requests.Session
-    )
+    away = CloudMonitoring("p", {"candidate": VertexArm("1")}, address="http://127.0.0.1:9", api=nobody)
     (finding,) = away(Window(0, SECOND)).findings
     assert "does not answer" in finding.detail
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
-    nobody = CloudMonitoring("p", {"candidate": VertexArm("1")})
-    (finding,) = nobody(Window(0, SECOND)).findings
-    assert "no Google credentials" in finding.detail
+    unknown = CloudMonitoring("p", {"candidate": VertexArm("1")})
+    (finding,) = unknown(Window(0, SECOND)).findings
+    assert finding.code == "resources-unavailable"
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in finding.detail
 
 
 def test_a_token_is_renewed_by_the_session(serve: Serve) -> None:
@@ -268,7 +269,7 @@ def test_a_token_is_renewed_by_the_session(serve: Serve) -> None:
         {"candidate": VertexArm("111")},
         metrics=("replicas", "cpu/utilization"),
         address=serve(service),
-        session=lambda: AuthorizedSession(Tokens()),
+        api=lambda address: RestApi(address, session=AuthorizedSession(Tokens())),
     )
     source(service.window())
     assert len(service.authorizations) >= 2
