@@ -95,12 +95,12 @@ def record_baseline(
     """
     from pathlib import Path
 
-    from model_load_test.components.baseline.missing import becomes_baseline, check_policy
+    from model_load_test.components.baseline.missing import becomes_baseline
     from model_load_test.components.baseline.recording import record_run
     from model_load_test.components.baseline.run_records import key_of_run, record_of_run, spec_of_run
     from model_load_test.components.results.table import read_results
 
-    recorded_here = becomes_baseline(verdict, check_policy(on_missing_baseline))
+    recorded_here = becomes_baseline(verdict, on_missing_baseline)
     metadata = read_results(Path(results.path)).metadata
     key = key_of_run(metadata, namespace, model_name)
     run = record_of_run(

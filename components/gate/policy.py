@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from model_load_test.components.gate.spec import GateSpec, Policy
+from model_load_test.components.gate.spec import GateSpec
 from model_load_test.components.gate.verdict import Verdict
-
-_CONTINUES: Final[dict[Policy, bool]] = {"fail": False, "warn": True, "pass": True}
 
 
 def may_continue(verdict: Verdict, policies: GateSpec) -> tuple[bool, str]:
     """Decides by the policies whether the next step may run.
 
-    PASS continues, FAIL and INVALID break; `on_inconclusive` and `on_no_baseline` decide the rest.
+    PASS continues, FAIL and INVALID break; `on_inconclusive` and `on_missing_baseline` decide the rest.
 
     Returns:
         Whether to continue, and the reason in one line.
@@ -24,13 +20,12 @@ def may_continue(verdict: Verdict, policies: GateSpec) -> tuple[bool, str]:
     if verdict.verdict == "INCONCLUSIVE":
         return _by_policy(verdict, "on_inconclusive", policies.on_inconclusive, why)
     if verdict.verdict == "NO_BASELINE":
-        return _by_policy(verdict, "on_no_baseline", policies.on_no_baseline, why)
+        return _by_policy(verdict, "on_missing_baseline", policies.on_missing_baseline, why)
     return False, f"{verdict.verdict}: {why}"
 
 
-def _by_policy(verdict: Verdict, name: str, policy: Policy, why: str) -> tuple[bool, str]:
+def _by_policy(verdict: Verdict, name: str, policy: str, why: str) -> tuple[bool, str]:
+    goes_on = policy != "fail"
     warning = "WARNING: " if policy == "warn" else ""
-    decision = "continues" if _CONTINUES[policy] else "stops"
-    return _CONTINUES[
-        policy
-    ], f"{warning}{verdict.verdict} and {name}={policy}: the pipeline {decision}; {why}"
+    decision = "continues" if goes_on else "stops"
+    return goes_on, f"{warning}{verdict.verdict} and {name}={policy}: the pipeline {decision}; {why}"

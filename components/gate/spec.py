@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import msgspec
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.parameters import refuse_unknown
+from model_load_test.components.policies import CHOICES, OnInconclusive, OnMissingBaseline, check_policy
 from model_load_test.components.results.objective import parse_objective
-
-Policy = Literal["fail", "warn", "pass"]
 
 DEFAULT_MARGINS: Final[dict[str, float]] = {
     "mean": 0.05,
@@ -57,10 +56,10 @@ class GateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The same for each block of one pass where the offered rate varies; empty when it is constant."""
     noise_floor: dict[str, float] = {}
     """Per metric the A/A standard deviation of ln(ratio) on this infrastructure."""
-    on_inconclusive: Policy = "fail"
+    on_inconclusive: OnInconclusive = "fail"
     """What `enforce_gate` does with INCONCLUSIVE."""
-    on_no_baseline: Policy = "warn"
-    """What `enforce_gate` does with NO_BASELINE."""
+    on_missing_baseline: OnMissingBaseline = "pass-and-record"
+    """What `enforce_gate` does with NO_BASELINE, and whether such a run is recorded."""
 
     def margin(self, metric: str) -> float:
         """The margin in force: the one demanded, or twice the noise floor where that is larger."""
@@ -96,15 +95,9 @@ def parse_gate_spec(values: Mapping[str, Any]) -> GateSpec:
     """
     refuse_unknown("gate spec", values, GateSpec.__struct_fields__, GateSpecError)
     completed = dict(values)
-    for policy in ("on_inconclusive", "on_no_baseline"):
+    for policy in CHOICES:
         if policy in completed:
-            choices = get_args(Policy)
-            _require(
-                completed[policy] in choices,
-                policy,
-                completed[policy],
-                f"choose one of {', '.join(choices)}",
-            )
+            check_policy(policy, completed[policy], GateSpecError)
     completed["margins"] = _merged_margins(completed.get("margins") or {})
     try:
         spec = msgspec.convert(completed, GateSpec, strict=True)

@@ -12,6 +12,7 @@ import msgspec
 
 from model_load_test.components.baseline.fingerprint import collect_fingerprint
 from model_load_test.components.baseline.lookup import find_baseline
+from model_load_test.components.baseline.missing import becomes_baseline
 from model_load_test.components.baseline.noise_floor import noise_floor_key, noise_floor_of_run
 from model_load_test.components.baseline.recording import record_run
 from model_load_test.components.baseline.run_records import key_of_run, record_of_run
@@ -36,7 +37,7 @@ from model_load_test.components.tfx.settings import Settings
 _DEFAULT_REQUESTS: Final = 1000
 _DEFAULT_BATCH_SIZES: Final = (1, 2, 4)
 _NOT_OF_THE_SPEC: Final = ("mode", "connection", "limits")
-_POLICIES: Final = ("on_inconclusive", "on_no_baseline")
+_POLICIES: Final = ("on_inconclusive", "on_missing_baseline")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ def run_gate(settings: Settings, servers: Servers, examples: Path | None, folder
     record = record_of_run(
         metadata, key, metrics(report), report.verdict.verdict, model_version=settings.model_version
     )
-    print(record_run(settings.baseline_store, record, folder).reason)
+    policy = parse_gate_spec(settings.gate_spec).on_missing_baseline
+    recorded_here = becomes_baseline(report.verdict.verdict, policy)
+    print(record_run(settings.baseline_store if recorded_here else "", record, folder).reason)
     return report
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from model_load_test.components.baseline.missing import becomes_baseline, check_policy
+from model_load_test.components.baseline.missing import becomes_baseline
 from model_load_test.components.baseline.promotion import promote_run
 from model_load_test.components.baseline.store import StoreUnavailable, open_store
 from model_load_test.components.errors import InputError
@@ -56,10 +56,10 @@ def test_a_wrong_policy_is_refused_before_the_store_is_asked(closed_uri, make_re
     with pytest.raises(InputError, match="on_store_error"):
         promote_run(closed_uri, make_record(1), at_ns=5, on_store_error="ignore")
     with pytest.raises(InputError, match="on_missing_baseline"):
-        check_policy("record")
+        becomes_baseline("PASS", "record")
 
 
 @pytest.mark.parametrize("policy", ["pass-and-record", "warn", "fail"])
 def test_only_a_first_run_needs_a_person(policy):
-    assert becomes_baseline("NO_BASELINE", check_policy(policy)) == (policy == "pass-and-record")
-    assert all(becomes_baseline(verdict, check_policy(policy)) for verdict in ("PASS", "FAIL", "INVALID"))
+    assert becomes_baseline("NO_BASELINE", policy) == (policy == "pass-and-record")
+    assert all(becomes_baseline(verdict, policy) for verdict in ("PASS", "FAIL", "INVALID"))

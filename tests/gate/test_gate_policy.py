@@ -1,21 +1,22 @@
 import pytest
 
 from model_load_test.components.gate.policy import may_continue
-from model_load_test.components.gate.spec import parse_gate_spec
+from model_load_test.components.gate.spec import GateSpecError, parse_gate_spec
 from model_load_test.components.gate.verdict import Outcome, Verdict
 
 
 @pytest.mark.parametrize(
     ("outcome", "values", "continues"),
     [
-        ("PASS", {"on_inconclusive": "fail", "on_no_baseline": "fail"}, True),
-        ("FAIL", {"on_inconclusive": "pass", "on_no_baseline": "pass"}, False),
-        ("INVALID", {"on_inconclusive": "pass", "on_no_baseline": "pass"}, False),
+        ("PASS", {"on_inconclusive": "fail", "on_missing_baseline": "fail"}, True),
+        ("FAIL", {"on_inconclusive": "pass", "on_missing_baseline": "pass-and-record"}, False),
+        ("INVALID", {"on_inconclusive": "pass", "on_missing_baseline": "pass-and-record"}, False),
         ("INCONCLUSIVE", {}, False),
         ("INCONCLUSIVE", {"on_inconclusive": "warn"}, True),
         ("INCONCLUSIVE", {"on_inconclusive": "pass"}, True),
         ("NO_BASELINE", {}, True),
-        ("NO_BASELINE", {"on_no_baseline": "fail"}, False),
+        ("NO_BASELINE", {"on_missing_baseline": "warn"}, True),
+        ("NO_BASELINE", {"on_missing_baseline": "fail"}, False),
     ],
 )
 def test_policies(outcome: Outcome, values: dict[str, str], continues: bool) -> None:
@@ -25,4 +26,17 @@ def test_policies(outcome: Outcome, values: dict[str, str], continues: bool) -> 
     assert outcome in line
     assert "The first reason." in line
     assert "\n" not in line
-    assert ("WARNING" in line) == ("warn" in values.values() or (outcome == "NO_BASELINE" and not values))
+    assert ("WARNING" in line) == ("warn" in values.values())
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"on_no_baseline": "fail"}, "did you mean 'on_missing_baseline'"),
+        ({"on_missing_baseline": "pass"}, "choose one of pass-and-record, warn, fail"),
+        ({"on_inconclusive": "ignore"}, "choose one of fail, warn, pass"),
+    ],
+)
+def test_what_is_no_policy_is_refused(values: dict[str, str], said: str) -> None:
+    with pytest.raises(GateSpecError, match=said):
+        parse_gate_spec(values)

@@ -50,7 +50,7 @@ def blessed_by(folder: Path, validated: dict[str, Any] | None = None, **paramete
         ("INCONCLUSIVE", {}, 0),
         ("INCONCLUSIVE", {"on_inconclusive": "warn"}, 1),
         ("NO_BASELINE", {}, 1),
-        ("NO_BASELINE", {"on_no_baseline": "fail"}, 0),
+        ("NO_BASELINE", {"on_missing_baseline": "fail"}, 0),
     ],
 )
 def test_the_verdict_and_the_policies_decide(

@@ -98,7 +98,7 @@ def test_the_gate_may_break_the_run(
         trained,
         serving_spec={"endpoint": start_server(), "model_name": "digits"},
         load_spec={**QUICK, "looks": [4]},
-        gate_spec={"on_no_baseline": "fail"},
+        gate_spec={"on_missing_baseline": "fail"},
         break_on_failure=True,
     )
     pushing = made.pusher(trained, gate.outputs["blessing"], tmp_path / "pushed")

@@ -41,7 +41,7 @@ def test_a_baseline_is_a_server_or_a_store_or_both(baseline: Any, found: dict[st
 def test_what_is_set_survives_the_way_through_the_pipeline() -> None:
     made = settings(
         load_spec={"rate_rps": 50.0, "looks": [5, 10], "signature_name": "serve", "batch_sizes": [1]},
-        gate_spec={"margins": {"p95": 0.2}, "on_no_baseline": "fail"},
+        gate_spec={"margins": {"p95": 0.2}, "on_missing_baseline": "fail"},
         model_version="7",
     )
     parameters = settings_to_parameters(made)
