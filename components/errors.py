@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from types import TracebackType
+from typing import Final
 
-_SHOWN_CHARACTERS = 200
+_SHOWN_CHARACTERS: Final = 200
+_TERMINATION_LOG: Final = Path("/dev/termination-log")
+_TERMINATION_BYTES: Final = 4096
+"""What Kubernetes keeps of a termination message."""
 
 
 class InputError(ValueError):
@@ -25,13 +30,24 @@ class InputError(ValueError):
         super().__init__(f"{field}: {_shortened(value)}: {remedy}")
 
 
-def print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A hook for uncaught exceptions: bad input is one line, a defect is a traceback.
+def print_last(line: str, termination_log: Path = _TERMINATION_LOG) -> None:
+    """Says in one line why this task ends: to people as the last line of its log, to Kubernetes as well.
 
-    A task's page in the Kubeflow UI ends with what its pod wrote last.
+    The log is what the Kubeflow UI shows of a failed task. The termination message, where the task is
+    a pod, becomes the message of the workflow's node and outlives the pod.
     """
+    if termination_log.exists():
+        try:
+            termination_log.write_bytes(line.encode()[:_TERMINATION_BYTES])
+        except OSError as error:
+            print(f"{termination_log} takes no message: {error.strerror}", file=sys.stderr)
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A hook for uncaught exceptions: bad input is one line, a defect is a traceback."""
     if isinstance(error, InputError):
-        print(f"{kind.__name__}: {error}", file=sys.stderr, flush=True)
+        print_last(f"{kind.__name__}: {error}")
     else:
         sys.__excepthook__(kind, error, trace)
 

@@ -61,28 +61,39 @@ def compare_to_baseline(
 @dsl.component(base_image=load_test_image(), install_kfp_package=False)
 def enforce_gate(
     report: dsl.Input[dsl.Artifact],
+    page: dsl.Input[dsl.HTML],
     on_inconclusive: str = "fail",
-    on_no_baseline: str = "warn",
+    on_missing_baseline: str = "pass-and-record",
     break_on_failure: bool = True,
 ) -> None:
     """Breaks the run when the verdict does not let it go on; the only task that fails on purpose.
 
+    Its log ends with the reason and the report's address, and the page is among its inputs: there the
+    Kubeflow UI links it from the failed task.
+
     Args:
         report: report.json, as `compare_to_baseline` wrote it.
+        page: The report for people, as `write_report` wrote it.
         on_inconclusive: fail, warn or pass.
-        on_no_baseline: fail, warn or pass.
+        on_missing_baseline: pass-and-record, warn or fail.
         break_on_failure: Whether to break the run at all; False where something else goes by the
             verdict, such as the blessing that TFX's Pusher reads.
     """
     import sys
     from pathlib import Path
 
+    from model_load_test.components.errors import print_last
     from model_load_test.components.gate.policy import may_continue
     from model_load_test.components.gate.spec import parse_gate_spec
     from model_load_test.components.report.writing import read_report
 
-    policies = parse_gate_spec({"on_inconclusive": on_inconclusive, "on_no_baseline": on_no_baseline})
+    policies = parse_gate_spec(
+        {"on_inconclusive": on_inconclusive, "on_missing_baseline": on_missing_baseline}
+    )
     goes_on, reason = may_continue(read_report(Path(report.path)).verdict, policies)
-    print(reason, file=sys.stdout if goes_on else sys.stderr, flush=True)
-    if break_on_failure and not goes_on:
+    answer = f"{reason.rstrip('.')}; report: {page.uri}"
+    if goes_on or not break_on_failure:
+        print(answer, flush=True)
+    else:
+        print_last(answer)
         sys.exit(1)

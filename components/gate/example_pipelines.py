@@ -8,6 +8,7 @@ from model_load_test.components import (
     find_baseline,
     generate_payload,
     run_load_test,
+    write_report,
 )
 
 
@@ -40,7 +41,8 @@ def push_if_not_slower(
         margins={"p95": 0.08},
         objectives=["p99_ms<=50"],
     )
-    enforced = enforce_gate(report=judged.outputs["report"])
+    report = judged.outputs["report"]
+    enforced = enforce_gate(report=report, page=write_report(report=report).outputs["page"])
     push_model(model_name=model_name).after(enforced)
     for task in (load, earlier, enforced):
         task.set_caching_options(False)
