@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, get_type_hints
 
 
@@ -50,15 +50,39 @@ def combined(
     return function
 
 
-def described_once(spec: dict[str, Any]) -> dict[str, Any]:
-    """A compiled pipeline whose knobs are described at the root only, where a user sees them.
+def checked(pipeline: Any, check: Callable[[Mapping[str, Any]], None]) -> Any:
+    """The pipeline, which has its inputs checked where it is put into another one or is run.
 
-    A knob that is handed through three sub-DAGs would be described four times: 40 KB of 170.
+    Args:
+        pipeline: A pipeline of KFP.
+        check: Called with the inputs that are known then. What comes from a task or from an input of
+            the other pipeline is known only when that runs, and left out.
+    """
+
+    def call(self: Any, *args: Any, **inputs: Any) -> Any:
+        check({name: value for name, value in inputs.items() if _is_known(value)})
+        return super(kind, self).__call__(*args, **inputs)
+
+    kind = type(pipeline)
+    pipeline.__class__ = type(f"Checked{kind.__name__}", (kind,), {"__call__": call})
+    return pipeline
+
+
+def _is_known(value: object) -> bool:
+    """Whether it is a constant, neither an output of a task nor a text with one in it."""
+    return isinstance(value, (str, bool, int, float, list, dict)) and "{{" not in str(value)
+
+
+def described_once(spec: dict[str, Any]) -> dict[str, Any]:
+    """A compiled pipeline whose inputs are described at the root only, where a user sees them.
+
+    What is handed through three sub-DAGs to a component would be described five times: 55 KB of 190.
     """
     for component in spec["components"].values():
-        if "dag" in component:
-            for knob in component.get("inputDefinitions", {}).get("parameters", {}).values():
-                knob.pop("description", None)
+        for side in ("inputDefinitions", "outputDefinitions"):
+            for kind in component.get(side, {}).values():
+                for described in kind.values():
+                    described.pop("description", None)
     return spec
 
 

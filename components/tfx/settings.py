@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.parameters import refuse_unknown
-from model_load_test.components.protocols.endpoint import Endpoint, parse_endpoint
+from model_load_test.components.protocols.endpoint import ENDPOINT_SCHEMES, check_endpoints
 
-ENDPOINT_SCHEMES: Final = ("grpc://", "grpcs://", "http://", "https://")
 _BASELINE_KEYS: Final = ("endpoint", "model", "store", "namespace")
 _LIVE_KEYS: Final = ("endpoint", "model_name", "server_kind", "server_image", "server_flags", "replicas")
 _EMBEDDED_KEYS: Final = ("embedded", "model_name")
@@ -161,39 +160,6 @@ def _check_own_endpoints(settings: Settings) -> None:
     check_endpoints(
         settings.candidate_endpoint, settings.baseline_endpoint, settings.load_spec.get("protocol", "")
     )
-
-
-def check_endpoints(candidate: Text, baseline: Text, protocol: str = "") -> None:
-    """Refuses endpoints that cannot be parsed, or that do not speak one protocol.
-
-    Args:
-        candidate: Endpoint of the candidate; empty or a RuntimeParameter where it is not known yet.
-        baseline: Endpoint of the baseline, likewise.
-        protocol: grpc or http, where the load spec names it; empty for the candidate's.
-
-    Raises:
-        InputError: Which one, and what it should be.
-    """
-    ends = {"candidate_endpoint": _endpoint(candidate, "candidate_endpoint")}
-    ends["baseline_endpoint"] = _endpoint(baseline, "baseline_endpoint")
-    known = ends["candidate_endpoint"]
-    wanted = protocol or (known.protocol if known else "")
-    for name, endpoint in ends.items():
-        if endpoint and wanted and endpoint.protocol != wanted:
-            example = "grpc://HOST:8500" if wanted == "grpc" else "http://HOST:8501"
-            raise InputError(
-                name,
-                str(endpoint),
-                f"use the protocol {wanted} for candidate and baseline, such as {example}",
-            )
-    if known and known == ends["baseline_endpoint"]:
-        raise InputError(
-            "baseline_endpoint", str(known), "this is the candidate's endpoint; name the other server"
-        )
-
-
-def _endpoint(value: Text, name: str) -> Endpoint | None:
-    return parse_endpoint(value, name) if isinstance(value, str) and value else None
 
 
 def check_serving(serving: Mapping[str, Any], requests: Mapping[str, Any] | None = None) -> None:

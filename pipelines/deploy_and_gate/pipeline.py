@@ -20,7 +20,8 @@ from model_load_test.components import (
     teardown_model_server,
     validate_model_server,
 )
-from model_load_test.pipelines.knobs import combined, described, own_knobs
+from model_load_test.components.protocols.endpoint import ENDPOINT_SCHEMES, check_endpoints
+from model_load_test.pipelines.knobs import checked, combined, described, own_knobs
 from model_load_test.pipelines.load_test_gate.pipeline import GateOutputs, load_test_gate
 
 
@@ -187,4 +188,12 @@ _DEPLOYMENT: Final = inspect.Parameter("deployment", inspect.Parameter.POSITIONA
 
 _measured: Final = _sub_dag("validate-deploy-and-measure", _measure, _DEPLOYMENT)
 _guarded: Final = _sub_dag("measure-and-tear-down", _guard, _DEPLOYMENT)
-deploy_and_gate: Final = _sub_dag("deploy-and-gate", _plan)
+
+
+def _check(known: Mapping[str, Any]) -> None:
+    # Names of services are taken too; what they speak is found out in the cluster.
+    ends = [str(known.get(f"{arm}_endpoint", "")) for arm in ("candidate", "baseline")]
+    check_endpoints(*(end if end.startswith(ENDPOINT_SCHEMES) else "" for end in ends))
+
+
+deploy_and_gate: Final = checked(_sub_dag("deploy-and-gate", _plan), _check)

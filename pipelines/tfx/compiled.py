@@ -12,10 +12,10 @@ from typing import Any, Final
 import yaml
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.kfp_version import require_kfp
 from model_load_test.pipelines.knobs import described_once
 
 SCHEMA_VERSION: Final = "2.1.0"
-LEAST_KFP: Final = (2, 13)
 _COMPILE_SO: Final = "compile with use_pipeline_spec_2_1=True and an output_filename that ends in .yaml"
 
 
@@ -67,13 +67,9 @@ def compile_pipeline(pipeline: Any) -> CompiledPipeline:
     """Compiles a pipeline of the KFP SDK.
 
     Raises:
-        InputError: The KFP SDK is too old.
+        InputError: The KFP SDK is not supported.
     """
-    import kfp
-
-    if tuple(int(part) for part in kfp.__version__.split(".")[:2]) < LEAST_KFP:
-        least = ".".join(map(str, LEAST_KFP))
-        raise InputError("kfp", kfp.__version__, f"install kfp {least} or newer where the gate is compiled")
+    require_kfp()
     from kfp import compiler
 
     with tempfile.TemporaryDirectory() as folder:

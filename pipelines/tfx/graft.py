@@ -12,7 +12,7 @@ import yaml
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.image import load_test_image
-from model_load_test.components.tfx.settings import ENDPOINT_SCHEMES, check_endpoints
+from model_load_test.components.protocols.endpoint import ENDPOINT_SCHEMES, check_endpoints
 from model_load_test.pipelines.tfx.compiled import (
     CompiledPipeline,
     check_compiled,
@@ -300,7 +300,7 @@ def _bless_task(
     given: Mapping[str, Any],
     validated: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    policies = [key for key in ("on_inconclusive", "on_no_baseline") if key in given]
+    policies = [key for key in ("on_inconclusive", "on_missing_baseline") if key in given]
     definition: dict[str, Any] = {
         "inputDefinitions": {
             "parameters": {key: {"parameterType": "STRING"} for key in ("verdict", *policies)}

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from model_load_test.components.kfp_version import SUPPORTED
 from model_load_test.pipelines.tfx import kubeflow_entrypoint
-from model_load_test.pipelines.tfx.compiled import LEAST_KFP, read_compiled
+from model_load_test.pipelines.tfx.compiled import read_compiled
 
 MOST_LINES = 5
 
@@ -29,7 +30,7 @@ def test_the_graft_of_the_docs_puts_the_gate_in(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kfp = pytest.importorskip("kfp")
-    if tuple(int(part) for part in kfp.__version__.split(".")[:2]) < LEAST_KFP:
+    if tuple(int(part) for part in kfp.__version__.split(".")[:2]) < SUPPORTED["kfp"][0]:
         pytest.skip(f"kfp {kfp.__version__} compiles no gate; graft from an environment with a newer one")
     lines = shown(repository, "graft")
     shutil.copy(Path(__file__).parent / "fixtures" / "taxi.yaml", tmp_path)

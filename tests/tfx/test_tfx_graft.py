@@ -12,12 +12,13 @@ import yaml
 from google.protobuf import json_format
 
 from model_load_test.components.errors import InputError
+from model_load_test.components.kfp_version import SUPPORTED
 from model_load_test.pipelines.tfx import CompiledPipeline, insert_gate
-from model_load_test.pipelines.tfx.compiled import LEAST_KFP, compile_pipeline, read_compiled
+from model_load_test.pipelines.tfx.compiled import compile_pipeline, read_compiled
 from model_load_test.pipelines.tfx.graft import title_of
 
 kfp = pytest.importorskip("kfp")
-if tuple(int(part) for part in kfp.__version__.split(".")[:2]) < LEAST_KFP:
+if tuple(int(part) for part in kfp.__version__.split(".")[:2]) < SUPPORTED["kfp"][0]:
     pytest.skip(
         f"kfp {kfp.__version__} compiles no gate; the graft is tried with one compiled elsewhere",
         allow_module_level=True,
@@ -135,9 +136,11 @@ def test_infra_validators_blessing_goes_into_the_gates(
 
 
 def test_the_policies_reach_the_blessing(taxi: dict[str, Any], load_test_gate: CompiledPipeline) -> None:
-    grafted = insert_gate(taxi, gate=load_test_gate, model_name="taxi", on_no_baseline="fail", **ENDPOINTS)
+    grafted = insert_gate(
+        taxi, gate=load_test_gate, model_name="taxi", on_missing_baseline="fail", **ENDPOINTS
+    )
     parameters = tasks(grafted)["load-test-gate-bless"]["inputs"]["parameters"]
-    assert parameters["on_no_baseline"] == {"runtimeValue": {"constant": "fail"}}
+    assert parameters["on_missing_baseline"] == {"runtimeValue": {"constant": "fail"}}
     assert parameters["verdict"]["taskOutputParameter"]["producerTask"] == "load-test-gate"
 
 
