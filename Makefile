@@ -14,7 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-capacity test lint compile describe docs tools fuzz format clean environment
+.PHONY: help demo demo-capacity demo-sweep test lint compile describe docs tools fuzz format clean environment
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ demo: environment tools  ## train, serve, load and judge two candidates on this 
 
 demo-capacity: environment tools  ## how much two servers can take, and which of them more
 	model-load-test capacity --demo --output build/demo-capacity
+
+demo-sweep: environment tools  ## which way of batching is best for an embedded server, and what it costs
+	model-load-test sweep --demo --output build/demo-sweep
 
 test: environment tools  ## all tests that can run here; those that cannot say why
 	pytest $(PYTEST_ARGUMENTS)
@@ -51,6 +54,10 @@ $(TFX)/installed: tests/tfx/requirements-$(TFX_VERSION).txt $(UV)
 	$(UV) pip install --no-config --system-certs --quiet --python $(TFX)/bin/python --no-deps --editable .
 	@touch $@
 
+.PHONY: test-matrix
+test-matrix: environment  ## compile everything with the lowest to the newest KFP, on each Python from 3.10 to 3.13 that is here
+	MODEL_LOAD_TEST_MATRIX=whole pytest tests/compile/test_matrix.py $(PYTEST_ARGUMENTS)
+
 images: tools  ## both images as localhost/model-load-test/NAME:VERSION (BASE=IMAGE, GENERATORS=FOLDER)
 	images/build.sh
 
@@ -60,14 +67,18 @@ lint: environment build/source  ## format, lint, types (strict), import contract
 	mypy -p model_load_test
 	PYTHONPATH=build/source lint-imports
 
-compile: environment  ## build/compile/kubeflow.yaml and vertex.yaml
-	python -m model_load_test.pipelines.compiling build/compile
+compile: environment  ## all pipelines as YAML into build/compile (TTL_SECONDS=N, DEADLINE_SECONDS=N: of runs in Kubeflow)
+	python -m model_load_test.pipelines.compiling build/compile $(TTL_SECONDS:%=--ttl-seconds %) $(DEADLINE_SECONDS:%=--deadline-seconds %)
 
 describe: environment  ## the READMEs of rooms and pipelines, from their interfaces
 	python -m model_load_test.pipelines.describing
 
 docs: environment build/source  ## the documentation site, strictly, into build/site
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
+.PHONY: screenshots
+screenshots: demo demo-capacity  ## the pictures of the documentation, anew from both demos (needs Chromium)
+	python docs/make_screenshots.py
 
 tools: environment  ## ghz and vegeta into .tools/bin
 	@python images/load_test/install_generators.py --into .tools/bin
