@@ -1,4 +1,4 @@
-"""The examples compile, and the first is run: a good model is pushed, a slow one is not."""
+"""The examples are run: a good model is pushed, a slow one is not; too little capacity breaks the night."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kfp import compiler
@@ -16,11 +17,11 @@ from model_load_test.pipelines.examples.nightly_capacity import nightly_capacity
 from model_load_test.pipelines.examples.train_gate_push import train_gate_push
 
 RUN = """
-import json, sys
+import importlib, json, sys
 from kfp import local
-from model_load_test.pipelines.examples.train_gate_push import train_gate_push
-local.init(local.SubprocessRunner(use_venv=False), pipeline_root=sys.argv[1], raise_on_error=True)
-train_gate_push(**json.loads(sys.argv[2]))
+example = getattr(importlib.import_module(f"model_load_test.pipelines.examples.{sys.argv[1]}"), sys.argv[1])
+local.init(local.SubprocessRunner(use_venv=False), pipeline_root=sys.argv[2], raise_on_error=True)
+example(**json.loads(sys.argv[3]))
 """
 WIDE_MARGINS = {"mean": 2.0, "p50": 2.0, "p95": 4.0, "p99": 6.0, "errors": 0.05, "goodput": 0.5}
 """A busy test machine must not decide: equal is within a factor, slower is far beyond."""
@@ -30,6 +31,19 @@ WIDE_MARGINS = {"mean": 2.0, "p50": 2.0, "p95": 4.0, "p99": 6.0, "errors": 0.05,
 def test_the_example_compiles(example: object, tmp_path: Path) -> None:
     compiler.Compiler().compile(example, str(tmp_path / "example.yaml"))
     assert (tmp_path / "example.yaml").stat().st_size > 0
+
+
+def run(example: str, arguments: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs an example by KFP's local runner, as its user would."""
+    if shutil.which("ghz") is None:
+        pytest.skip("ghz is not on PATH (`make tools` says why it could not be installed)")
+    return subprocess.run(
+        [sys.executable, "-c", RUN, example, str(folder / "root"), json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -45,8 +59,6 @@ def start() -> Iterator[object]:
 def test_train_gate_push_pushes_what_is_not_slower(
     start: object, tmp_path: Path, delay_ms: float, pushed: bool
 ) -> None:
-    if shutil.which("ghz") is None:
-        pytest.skip("ghz is not on PATH (`make tools` says why it could not be installed)")
     candidate, baseline = start(delay_ms), start(10.0)  # type: ignore[operator]
     arguments = {
         "candidate_endpoint": str(candidate.grpc),
@@ -56,14 +68,25 @@ def test_train_gate_push_pushes_what_is_not_slower(
         "block_seconds": 0.5,
         "margins": WIDE_MARGINS,
     }
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, str(tmp_path / "root"), json.dumps(arguments)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
+    done = run("train_gate_push", arguments, tmp_path)
     assert (tmp_path / "pushed" / "model" / "weights.txt").exists() is pushed, done.stdout + done.stderr
     assert (done.returncode == 0) is pushed
     if not pushed:
         assert "The candidate is worse" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("wanted_rps", "enough"), [(5.0, True), (5000.0, False)])
+def test_the_nightly_run_breaks_when_there_is_too_little_capacity(
+    start: object, tmp_path: Path, wanted_rps: float, enough: bool
+) -> None:
+    server = start(5.0)  # type: ignore[operator]
+    arguments = {
+        "endpoint": str(server.grpc),
+        "objectives": ["p50_ms<=2000"],
+        "wanted_rps": wanted_rps,
+        "highest": 40.0,
+    }
+    done = run("nightly_capacity", arguments, tmp_path)
+    assert (done.returncode == 0) is enough, done.stdout + done.stderr
+    assert ("add replicas" in done.stdout + done.stderr) is not enough
