@@ -1,0 +1,120 @@
+"""The compiled sub-DAG in containers of the components' own image, run by KFP's DockerRunner."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_load_test.components.serving.embedded.process import EmbeddedServer
+from model_load_test.components.version import __version__
+
+IMAGE = f"localhost/model-load-test/load-test:{__version__}"
+RUN = """
+import json, sys
+from kfp import components, local
+# The image has an entry point of its own, which Kubernetes would replace.
+runner = local.DockerRunner(network_mode="host", entrypoint=[""])
+local.init(runner, pipeline_root=sys.argv[2], raise_on_error=True)
+task = components.load_component_from_file(sys.argv[1])(**json.loads(sys.argv[3]))
+print("OUTPUTS", json.dumps(dict(task.outputs), default=lambda artifact: artifact.path))
+"""
+HASHES = """
+import hashlib, json, pathlib, sys
+root = pathlib.Path(sys.argv[1])
+files = sorted(root.rglob("*.py"))
+print(json.dumps({str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}))
+"""
+WIDE_MARGINS = {"mean": 2.0, "p50": 2.0, "p95": 4.0, "p99": 6.0, "errors": 0.05, "goodput": 0.5}
+"""A busy test machine must not decide these tests: equal is within a factor, slower is far beyond."""
+
+
+@pytest.fixture(scope="module")
+def image(repository: Path) -> str:
+    """The image of this very tree; one of another would be asked for functions that it does not have."""
+    pytest.importorskip("docker", reason="the package `docker` is not installed")
+    if not shutil.which("docker") or docker("version").returncode:
+        pytest.skip("no Docker daemon answers here")
+    if docker("image", "inspect", IMAGE).returncode:
+        pytest.skip(f"{IMAGE} is not built: run `make images`")
+    inside = "/opt/model-load-test/package/model_load_test/components"
+    said = docker("run", "--rm", "--entrypoint", "python3", IMAGE, "-c", HASHES, inside)
+    assert said.returncode == 0, said.stderr
+    components = repository / "components"
+    ours = {
+        str(path.relative_to(components)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in components.rglob("*.py")
+    }
+    if json.loads(said.stdout) != ours:
+        pytest.skip(f"{IMAGE} was built of other sources than these: run `make images`")
+    return IMAGE
+
+
+def docker(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture
+def run_pipeline(image: str, tmp_path: Path) -> Callable[..., tuple[int, str, Path]]:
+    """Runs kubeflow.yaml in containers; exit code, log and the folder with the artifacts."""
+    environment = {**os.environ, "MODEL_LOAD_TEST_IMAGE": image}
+    subprocess.run(
+        [sys.executable, "-m", "model_load_test.pipelines.compiling", str(tmp_path / "compiled")],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    root = tmp_path / "root"
+    root.mkdir()
+    root.chmod(0o777)  # the containers' user is nobody
+
+    def run(**arguments: Any) -> tuple[int, str, Path]:
+        quick = {"rate_rps": 100.0, "block_seconds": 0.4, "looks": [8, 16], "payload_requests": 50}
+        given = json.dumps({"model_name": "digits", "margins": WIDE_MARGINS, **quick, **arguments})
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, str(tmp_path / "compiled" / "kubeflow.yaml"), str(root), given],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        return done.returncode, done.stdout + done.stderr, root
+
+    return run
+
+
+@pytest.mark.slow
+def test_an_equal_candidate_passes_in_containers(
+    start_server: Callable[..., EmbeddedServer], run_pipeline: Callable[..., tuple[int, str, Path]]
+) -> None:
+    candidate, baseline = start_server(delay_ms=20), start_server(delay_ms=20)
+    exit_code, log, root = run_pipeline(
+        candidate_endpoint=str(candidate.grpc), baseline_endpoint=str(baseline.grpc)
+    )
+    assert exit_code == 0, log[-3000:]
+    outputs = json.loads(log.split("OUTPUTS ", 1)[1].splitlines()[0])
+    assert (outputs["verdict"], outputs["passed"]) == ("PASS", True)
+    (page,) = root.glob("*/write-report/page")
+    assert page.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.slow
+def test_a_slower_candidate_breaks_the_run_in_containers(
+    start_server: Callable[..., EmbeddedServer], run_pipeline: Callable[..., tuple[int, str, Path]]
+) -> None:
+    candidate, baseline = start_server(delay_ms=60), start_server()
+    exit_code, log, root = run_pipeline(
+        candidate_endpoint=str(candidate.grpc), baseline_endpoint=str(baseline.grpc)
+    )
+    (report,) = root.glob("*/compare-to-baseline/report")
+    assert json.loads(report.read_text())["verdict"]["verdict"] == "FAIL", log[-3000:]
+    assert "FAIL: The candidate is worse" in log
+    assert exit_code != 0
