@@ -1,0 +1,1 @@
+"""Serving parameters tried one configuration at a time, each beside the reference configuration."""

@@ -1,0 +1,1 @@
+"""Which serving parameters are best?"""
