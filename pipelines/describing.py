@@ -101,7 +101,9 @@ def _is_artifact(kind: str) -> bool:
 
 
 def _kind(kind: str) -> str:
-    return kind.split(".", 1)[1].split("@", maxsplit=1)[0] if _is_artifact(kind) else kind.lower()
+    if _is_artifact(kind):
+        return kind.split(".", 1)[1].split("@", maxsplit=1)[0]
+    return kind.replace("typing.", "").replace("str", "string").lower() if "[" in kind else kind.lower()
 
 
 def _default(found: Any) -> str:

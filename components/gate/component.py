@@ -1,6 +1,6 @@
 """KFP interface of the gate room."""
 
-from typing import NamedTuple
+from typing import Dict, List, NamedTuple
 
 from kfp import dsl
 
@@ -15,9 +15,9 @@ def compare_to_baseline(
     metrics: dsl.Output[dsl.Metrics],
     model_name: str,
     model_version: str = "",
-    margins: dict[str, float] = {},
+    margins: Dict[str, float] = {},
     alpha: float = 0.05,
-    objectives: list[str] = [],
+    objectives: List[str] = [],
 ) -> NamedTuple("Outputs", [("verdict", str), ("passed", bool)]):
     """Judges the measured requests: PASS, FAIL, INCONCLUSIVE, NO_BASELINE or INVALID.
 

@@ -1,5 +1,7 @@
 """KFP interface of the payload room."""
 
+from typing import Dict, List
+
 from kfp import dsl
 
 from model_load_test.components.image import load_test_image
@@ -11,16 +13,16 @@ def generate_payload(
     endpoint: str,
     model_name: str,
     signature_name: str = "serving_default",
-    signatures: dict[str, object] = {},
+    signatures: Dict[str, object] = {},
     requests: int = 1000,
-    batch_sizes: list[int] = [1, 2, 4],
-    distributions: dict[str, object] = {},
+    batch_sizes: List[int] = [1, 2, 4],
+    distributions: Dict[str, object] = {},
     examples: str = "",
     saved_model: str = "",
-    inputs: dict[str, str] = {},
+    inputs: Dict[str, str] = {},
     api: str = "auto",
     body_format: str = "auto",
-    connection: dict[str, object] = {},
+    connection: Dict[str, object] = {},
     seed: int = 0,
 ) -> None:
     """Makes valid, varied requests for a served model from the signature the server publishes.
@@ -89,12 +91,12 @@ def generate_payload_from_examples(
     model_name: str,
     signature_name: str = "serving_default",
     requests: int = 1000,
-    batch_sizes: list[int] = [1, 2, 4],
-    distributions: dict[str, object] = {},
-    inputs: dict[str, str] = {},
+    batch_sizes: List[int] = [1, 2, 4],
+    distributions: Dict[str, object] = {},
+    inputs: Dict[str, str] = {},
     api: str = "auto",
     body_format: str = "auto",
-    connection: dict[str, object] = {},
+    connection: Dict[str, object] = {},
     seed: int = 0,
 ) -> None:
     """Makes requests for a served model out of the data that an earlier task made.

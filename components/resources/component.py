@@ -1,5 +1,7 @@
 """KFP interface of the resources room."""
 
+from typing import Dict
+
 from kfp import dsl
 
 from model_load_test.components.image import load_test_image
@@ -12,7 +14,7 @@ def collect_resources(
     tidy: dsl.Output[dsl.Dataset],
     wide: dsl.Output[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
-    resource_sources: dict[str, object],
+    resource_sources: Dict[str, object],
     model_name: str = "",
     normalise: bool = False,
 ) -> None:

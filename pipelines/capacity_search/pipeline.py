@@ -1,6 +1,6 @@
 """The pipeline `capacity_search`: requests, then the highest load at which objectives hold."""
 
-from typing import NamedTuple
+from typing import Dict, List, NamedTuple
 
 from kfp import dsl, kubernetes
 
@@ -17,7 +17,7 @@ class CapacityOutputs(NamedTuple):
 def capacity_search(
     candidate_endpoint: str,
     model_name: str,
-    objectives: list[str] = ["p99_ms<=50", "error_rate<=0.001"],
+    objectives: List[str] = ["p99_ms<=50", "error_rate<=0.001"],
     baseline_endpoint: str = "",
     signature_name: str = "serving_default",
     candidate_metrics: str = "",
@@ -31,13 +31,13 @@ def capacity_search(
     headroom: float = 0.3,
     timeout_seconds: float = 5.0,
     connections: int = 1,
-    connection: dict[str, object] = {},
-    allowed_hosts: list[str] = [],
+    connection: Dict[str, object] = {},
+    allowed_hosts: List[str] = [],
     payload_requests: int = 1000,
-    batch_sizes: list[int] = [1, 2, 4],
+    batch_sizes: List[int] = [1, 2, 4],
     seed: int = 0,
-    tolerations: list[dict[str, str]] = [],
-    node_selector: dict[str, str] = {},
+    tolerations: List[Dict[str, str]] = [],
+    node_selector: Dict[str, str] = {},
 ) -> CapacityOutputs:
     """Finds the highest load at which the objectives hold, with its uncertainty and its limit.
 

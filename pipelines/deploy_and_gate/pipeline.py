@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Dict, Final, List
 
 from kfp import dsl
 
@@ -31,15 +31,15 @@ def serving_knobs(
     baseline_model: str = "",
     candidate_endpoint: str = "",
     baseline_endpoint: str = "",
-    serving: dict[str, object] = {},
-    storage: dict[str, object] = {},
+    serving: Dict[str, object] = {},
+    storage: Dict[str, object] = {},
     infra_blessing: str = "",
     validate: bool = True,
-    validation_requests: dict[str, object] = {},
-    server_tolerations: list[dict[str, object]] = [],
-    server_node_selector: dict[str, str] = {},
-    server_affinity: dict[str, object] = {},
-    server_resources: dict[str, object] = {},
+    validation_requests: Dict[str, object] = {},
+    server_tolerations: List[Dict[str, object]] = [],
+    server_node_selector: Dict[str, str] = {},
+    server_affinity: Dict[str, object] = {},
+    server_resources: Dict[str, object] = {},
     serving_namespace: str = "",
     serving_deadline_seconds: int = 7200,
 ) -> None:

@@ -3,6 +3,8 @@
 Schedule it as a recurring run, in the Kubeflow UI or with `kfp.Client.create_recurring_run`.
 """
 
+from typing import List
+
 from kfp import dsl
 
 from model_load_test.components.image import load_test_image
@@ -25,7 +27,7 @@ def require_capacity(confirmed: float, wanted_rps: float) -> None:
 def nightly_capacity(
     endpoint: str = "grpc://digits.serving.svc:8500",
     model_name: str = "digits",
-    objectives: list[str] = ["p99_ms<=50", "error_rate<=0.001"],
+    objectives: List[str] = ["p99_ms<=50", "error_rate<=0.001"],
     wanted_rps: float = 500.0,
     highest: float = 2000.0,
 ) -> None:

@@ -4,6 +4,8 @@ The candidate's server is one that your own deployment step started; where the p
 both models itself, use `deploy_and_gate` with the models' URIs.
 """
 
+from typing import Dict, List
+
 from kfp import dsl
 
 from model_load_test.components.image import load_test_image
@@ -46,9 +48,9 @@ def train_gate_push(
     destination: str,
     model_name: str = "digits",
     epochs: int = 3,
-    looks: list[int] = [10, 15, 20, 30, 60],
+    looks: List[int] = [10, 15, 20, 30, 60],
     block_seconds: float = 0.0,
-    margins: dict[str, float] = {},
+    margins: Dict[str, float] = {},
 ) -> None:
     """Trains, compares candidate and baseline under load, pushes after PASS.
 

@@ -1,6 +1,6 @@
 """The pipeline `serving_sweep`: serving parameters tried on the cluster, and the best ones told."""
 
-from typing import NamedTuple
+from typing import Dict, List, NamedTuple
 
 from kfp import dsl, kubernetes
 
@@ -20,41 +20,41 @@ class SweepOutputs(NamedTuple):
 def serving_sweep(
     candidate_model: str,
     model_name: str,
-    parameters: dict[str, object] = {
+    parameters: Dict[str, object] = {
         "enable_batching": [True],
         "max_batch_size": [8, 32],
         "batch_timeout_micros": [0, 2000],
     },
-    serving: dict[str, object] = {},
-    reference: dict[str, object] = {},
+    serving: Dict[str, object] = {},
+    reference: Dict[str, object] = {},
     search: str = "grid",
     trials: int = 20,
-    rates_rps: list[float] = [100.0],
+    rates_rps: List[float] = [100.0],
     mode: str = "duet",
     pairs: int = 15,
     block_seconds: float = 0.0,
     warmup_seconds: float = 2.0,
     timeout_seconds: float = 5.0,
     connections: int = 1,
-    objectives: list[str] = [],
+    objectives: List[str] = [],
     goal: str = "p95",
-    prices: dict[str, object] = {},
+    prices: Dict[str, object] = {},
     alpha: float = 0.05,
     signature_name: str = "serving_default",
     payload_requests: int = 1000,
-    batch_sizes: list[int] = [1, 2, 4],
+    batch_sizes: List[int] = [1, 2, 4],
     journal: str = "",
-    storage: dict[str, object] = {},
-    server_tolerations: list[object] = [],
-    server_node_selector: dict[str, object] = {},
-    server_affinity: dict[str, object] = {},
-    server_resources: dict[str, object] = {},
-    allowed_hosts: list[str] = [],
+    storage: Dict[str, object] = {},
+    server_tolerations: List[object] = [],
+    server_node_selector: Dict[str, object] = {},
+    server_affinity: Dict[str, object] = {},
+    server_resources: Dict[str, object] = {},
+    allowed_hosts: List[str] = [],
     namespace: str = "",
     deadline_seconds: int = 7200,
     seed: int = 0,
-    tolerations: list[dict[str, str]] = [],
-    node_selector: dict[str, str] = {},
+    tolerations: List[Dict[str, str]] = [],
+    node_selector: Dict[str, str] = {},
 ) -> SweepOutputs:
     """Tries serving parameters one configuration at a time, each beside the reference, and tells the best.
 

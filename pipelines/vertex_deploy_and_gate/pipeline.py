@@ -7,7 +7,7 @@ a task that failed, or of one in a branch, would not reach it.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Dict, Final, List
 
 from google_cloud_pipeline_components.types.artifact_types import UnmanagedContainerModel, VertexModel
 from google_cloud_pipeline_components.v1.endpoint import EndpointCreateOp, ModelDeployOp
@@ -36,7 +36,7 @@ def serving_knobs(
     baseline_model: str = "",
     candidate_endpoint: str = "",
     baseline_endpoint: str = "",
-    serving: dict[str, object] = {},
+    serving: Dict[str, object] = {},
     server_machine_type: str = "n1-standard-4",
     server_accelerator_type: str = "",
     server_accelerator_count: int = 0,
@@ -110,7 +110,7 @@ def _deploy_to_endpoint(
     kind: str,
     endpoint_id: str,
     display_name: str,
-    labels: dict[str, str],
+    labels: Dict[str, str],
     network: str,
     machine_type: str,
     accelerator_type: str,
@@ -162,7 +162,7 @@ def _deploy_arm(
     kind: str,
     endpoint_id: str,
     display_name: str,
-    labels: dict[str, str],
+    labels: Dict[str, str],
     network: str,
     machine_type: str,
     accelerator_type: str,
@@ -297,7 +297,7 @@ def _without_cache(*tasks: Any) -> None:
         task.set_caching_options(False)
 
 
-def _planned_knobs() -> list[inspect.Parameter]:
+def _planned_knobs() -> List[inspect.Parameter]:
     """What the plan decides, and the DAGs below hand on."""
     of_an_arm: dict[str, Any] = {
         "container": dsl.Input[UnmanagedContainerModel],

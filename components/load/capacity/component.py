@@ -1,5 +1,7 @@
 """KFP interface of the capacity search."""
 
+from typing import Dict, List
+
 from kfp import dsl
 
 from model_load_test.components.image import load_test_image
@@ -14,7 +16,7 @@ def find_capacity(
     page: dsl.Output[dsl.HTML],
     candidate_endpoint: str,
     model_name: str,
-    objectives: list[str] = ["p99_ms<=50", "error_rate<=0.001"],
+    objectives: List[str] = ["p99_ms<=50", "error_rate<=0.001"],
     baseline_endpoint: str = "",
     signature_name: str = "",
     candidate_metrics: str = "",
@@ -28,8 +30,8 @@ def find_capacity(
     headroom: float = 0.3,
     timeout_seconds: float = 5.0,
     connections: int = 1,
-    connection: dict[str, object] = {},
-    allowed_hosts: list[str] = [],
+    connection: Dict[str, object] = {},
+    allowed_hosts: List[str] = [],
     max_requests: int = 2000000,
     max_seconds: float = 3600.0,
     seed: int = 0,

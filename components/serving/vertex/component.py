@@ -2,6 +2,8 @@
 
 # ruff: noqa: ARG001 -- KFP puts every argument into the executor input, which the task reads
 
+from typing import Dict, List
+
 from google_cloud_pipeline_components import _placeholders
 from google_cloud_pipeline_components.types.artifact_types import (
     UnmanagedContainerModel,
@@ -39,7 +41,7 @@ def plan_vertex_serving(
     baseline_model: str = "",
     candidate_endpoint: str = "",
     baseline_endpoint: str = "",
-    serving: dict[str, object] = {},
+    serving: Dict[str, object] = {},
     server_machine_type: str = "n1-standard-4",
     server_accelerator_type: str = "",
     server_accelerator_count: int = 0,
@@ -104,7 +106,7 @@ def create_vertex_endpoint(
     endpoint: dsl.Output[VertexEndpoint],
     endpoint_id: str,
     display_name: str,
-    labels: dict[str, str] = {},
+    labels: Dict[str, str] = {},
     project: str = _placeholders.PROJECT_ID_PLACEHOLDER,
     location: str = _placeholders.LOCATION_PLACEHOLDER,
 ) -> dsl.ContainerSpec:
@@ -143,9 +145,9 @@ def find_vertex_servers(
     candidate_endpoint: str = "",
     baseline_endpoint: str = "",
     deployment: str = "",
-    allowed_hosts: list[object] = [],
-    connection: dict[str, object] = {},
-    resource_sources: dict[str, object] = {},
+    allowed_hosts: List[object] = [],
+    connection: Dict[str, object] = {},
+    resource_sources: Dict[str, object] = {},
     project: str = _placeholders.PROJECT_ID_PLACEHOLDER,
     location: str = _placeholders.LOCATION_PLACEHOLDER,
 ) -> dsl.ContainerSpec:
