@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model_load_test.components.load.exporter import LoadExporter
+from model_load_test.components.load.exporter import LoadExporter, load_exporter
 from model_load_test.components.load.schedule import segments_of_block
 from model_load_test.components.load.spec import parse_load_spec
 from model_load_test.components.resources.catalogue import SCRAPED
@@ -48,11 +49,17 @@ def exported() -> set[str]:
     exporter = LoadExporter(spec)
     (segment,) = segments_of_block(spec, 0)
     exporter.begin(segment)
-    row = {name: [0] for name in SCHEMA.names}
-    row |= {"arm": ["candidate"], "status": ["OK"], "error": [""], "ok": [True], "latency_ns": [10**6]}
-    columns = {name: pa.array(row[name]) for name in SCHEMA.names}
-    exporter.add(pa.table(columns).cast(SCHEMA), segment)
+    exporter.add(rows("candidate", 200), segment)
     return {sample.name for family in exporter.collect() for sample in family.samples}
+
+
+def rows(arm: str, count: int) -> pa.Table:
+    """Requests of block 0 that took a millisecond."""
+    values = {name: [0] * count for name in SCHEMA.names}
+    texts = {"arm": [arm] * count, "status": ["OK"] * count, "error": [""] * count}
+    all_ok = {"ok": [True] * count, "latency_ns": [10**6] * count}
+    columns = {name: pa.array({**values, **texts, **all_ok}[name]) for name in SCHEMA.names}
+    return pa.table(columns).cast(SCHEMA)
 
 
 def test_every_panel_is_complete(dashboard: dict[str, Any]) -> None:
@@ -100,6 +107,112 @@ def test_every_variable_it_uses_is_defined(dashboard: dict[str, Any]) -> None:
     assert used <= defined | {"__rate_interval"}
 
 
+def test_grafanas_own_schema_has_every_field(dashboard: dict[str, Any]) -> None:
+    """Read by the types that Grafana generates from its schema, and written again: nothing is lost."""
+    models = pytest.importorskip(
+        "grafana_foundation_sdk.models.dashboard", reason="grafana-foundation-sdk is not installed"
+    )
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder  # type: ignore[import-not-found]
+    from grafana_foundation_sdk.cog.plugins import (  # type: ignore[import-not-found]
+        register_default_plugins,
+    )
+
+    register_default_plugins()
+    read = models.Dashboard.from_json(dashboard)
+    written = json.loads(json.dumps(read, cls=JSONEncoder))
+    assert set(lost(dashboard, written)) == OUTSIDE_THE_SCHEMA
+
+
+OUTSIDE_THE_SCHEMA = {"builtIn", "step", "titleFormat", "definition"}
+"""What Grafana itself writes into annotations and variables without its schema saying so."""
+
+
+def lost(before: object, after: object, name: str = "") -> Iterator[str]:
+    """Names of fields that are gone or changed."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            if key in after:
+                yield from lost(value, after[key], key)
+            else:
+                yield key
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for one, other in zip(before, after, strict=True):
+            yield from lost(one, other, name)
+    elif before != after:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One that scrapes an exporter of a run of one block."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not on PATH (Debian's package prometheus has it)")
+    folder = tmp_path_factory.mktemp("prometheus")
+    spec = parse_load_spec({"rate_rps": 200.0})
+    ports = [free_port(), free_port()]
+    job = {"job_name": "load", "scrape_interval": "500ms", "scrape_timeout": "400ms"}
+    targets = [{"targets": [f"127.0.0.1:{ports[0]}"]}]
+    (folder / "prometheus.yml").write_text(
+        json.dumps({"scrape_configs": [{**job, "static_configs": targets}]})
+    )
+    with load_exporter(ports[0], spec) as observer, (folder / "log").open("wb") as log:
+        (segment,) = segments_of_block(spec, 0)
+        observer.begin(segment)
+        observer.add(pa.concat_tables([rows(arm, 200) for arm in ("candidate", "baseline")]), segment)
+        process = subprocess.Popen(
+            [
+                program,
+                f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{ports[1]}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            url = f"http://127.0.0.1:{ports[1]}"
+            for _ in range(150):
+                try:
+                    if len(query(url, "up")) == 1:
+                        break
+                except OSError:
+                    pass
+                assert process.poll() is None, (folder / "log").read_text()
+                time.sleep(0.2)
+            time.sleep(1.5)  # a rate needs two scrapes
+            yield url
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def query(url: str, expression: str) -> list[Any]:
+    asked = f"{url}/api/v1/query?query={urllib.parse.quote(expression)}"
+    with urllib.request.urlopen(asked, timeout=5) as answer:
+        found: list[Any] = json.loads(answer.read())["data"]["result"]
+    return found
+
+
+def test_a_real_prometheus_answers_every_expression(prometheus: str, dashboard: dict[str, Any]) -> None:
+    for expression in expressions(dashboard):
+        chosen = re.sub(r"\$(job|instance|namespace|pod)\b", ".*", expression).replace(
+            "$__rate_interval", "5s"
+        )
+        try:
+            found = query(prometheus, chosen)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{chosen}: {error.read().decode()}") from None
+        if "model_load_test" in chosen:
+            assert found, f"nothing to draw: {chosen}"
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
 @pytest.fixture(scope="module")
 def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     program = shutil.which("grafana") or shutil.which("grafana-server")
@@ -107,9 +220,7 @@ def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("grafana is not on PATH (the release's archive has it in bin/)")
     home = Path(program).resolve().parents[1]
     folder = tmp_path_factory.mktemp("grafana")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = free_port()
     command = [program, *(["server"] if Path(program).name == "grafana" else []), f"--homepath={home}"]
     settings = {
         "GF_SERVER_HTTP_ADDR": "127.0.0.1",
