@@ -7,9 +7,6 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import grpc
 
 from model_load_test.components.errors import InputError
 
@@ -41,26 +38,13 @@ def ssl_context(access: Access) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=access.ca_file)
         except OSError as error:
-            raise _unusable("ca_file", access.ca_file, error) from None
+            raise unusable("ca_file", access.ca_file, error) from None
     if access.certificate_file:
         try:
             context.load_cert_chain(access.certificate_file, access.key_file)
         except OSError as error:
-            raise _unusable("certificate_file", access.certificate_file, error) from None
+            raise unusable("certificate_file", access.certificate_file, error) from None
     return context
-
-
-def channel_credentials(access: Access) -> Any:
-    """The TLS settings of a gRPC client.
-
-    Raises:
-        InputError: A certificate or key file cannot be read.
-    """
-    return grpc.ssl_channel_credentials(
-        _content("ca_file", access.ca_file),
-        _content("key_file", access.key_file),
-        _content("certificate_file", access.certificate_file),
-    )
 
 
 def https_connection(
@@ -72,13 +56,6 @@ def https_connection(
         InputError: A certificate or key file cannot be used.
     """
     return _NamedHTTPSConnection(host, port, access, timeout_seconds)
-
-
-def with_headers(channel: Any, access: Access) -> Any:
-    """`channel`, whose unary calls send the headers along."""
-    if not access.headers:
-        return channel
-    return grpc.intercept_channel(channel, _HeaderInterceptor(access.headers))
 
 
 class _NamedHTTPSConnection(http.client.HTTPSConnection):
@@ -94,41 +71,8 @@ class _NamedHTTPSConnection(http.client.HTTPSConnection):
         self.sock = self._ssl.wrap_socket(self.sock, server_hostname=self._server_name)
 
 
-class _CallDetails(NamedTuple):
-    method: str
-    timeout: float | None
-    metadata: Any
-    credentials: Any
-    wait_for_ready: bool | None
-    compression: Any
-
-
-class _HeaderInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # grpc has no types
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self._metadata = tuple((name.lower(), value) for name, value in headers.items())
-
-    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        changed = _CallDetails(
-            details.method,
-            details.timeout,
-            (*(details.metadata or ()), *self._metadata),
-            details.credentials,
-            details.wait_for_ready,
-            details.compression,
-        )
-        return continuation(changed, request)
-
-
-def _content(field_name: str, path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unusable(field_name, path, error) from None
-
-
-def _unusable(field_name: str, path: Path, error: OSError) -> InputError:
+def unusable(field_name: str, path: Path, error: OSError) -> InputError:
+    """The complaint about a certificate or key file."""
     return InputError(
         field_name, str(path), f"cannot be used ({error.strerror or error}); give a readable PEM file"
     )

@@ -9,12 +9,9 @@ from typing import Any, Final
 import grpc
 
 from model_load_test.components.errors import InputError
-from model_load_test.components.protocols.access import (
-    channel_credentials,
-    https_connection,
-    with_headers,
-)
+from model_load_test.components.protocols.access import https_connection
 from model_load_test.components.protocols.endpoint import Endpoint
+from model_load_test.components.protocols.grpc_access import channel_credentials, with_headers
 
 DEFAULT_TIMEOUT_SECONDS: Final = 5.0
 SHOWN_ANSWER_CHARACTERS: Final = 300
