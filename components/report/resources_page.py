@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOAD_TITLES: Final = {"latency_seconds_p95": "p95 latency", "latency_seconds_p50": "Median latency"}
+_SIZES: Final = {
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
+    "share": ((0.01, "%"),),
+    "bytes": ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")),
+    "bytes/s": ((2.0**30, "GiB/s"), (2.0**20, "MiB/s"), (2.0**10, "KiB/s"), (1.0, "B/s")),
+}
+"""By unit the sizes an axis is labelled in, the largest first; other units stand in the panel's title."""
+
 _AVERAGED: Final = ("share", "s")
 """Units of which an arm's replicas are averaged; of others they are added up."""
 
@@ -57,7 +65,13 @@ def resources_figure(tidy: pd.DataFrame, scaling: Sequence[Scaling] = ()) -> Fig
     if not known:
         return None
     panels = tuple(
-        _panel(tidy[tidy["metric"] == metric], titles[metric], scaling, last=metric == known[-1])
+        _panel(
+            tidy[tidy["metric"] == metric],
+            titles[metric],
+            scaling,
+            first=metric == known[0],
+            last=metric == known[-1],
+        )
         for metric in known
     )
     arms = [arm for arm in ARMS if (tidy["arm"] == arm).any()]
@@ -84,7 +98,7 @@ def _points(tidy: pd.DataFrame, metric: str, arm: str) -> dict[float, float]:
     return {float(at): float(value) for at, value in together.items()}  # type: ignore[arg-type]
 
 
-def _panel(rows: pd.DataFrame, title: str, scaling: Sequence[Scaling], *, last: bool) -> Panel:
+def _panel(rows: pd.DataFrame, title: str, scaling: Sequence[Scaling], *, first: bool, last: bool) -> Panel:
     metric, unit = str(rows["metric"].iloc[0]), str(rows["unit"].iloc[0])
     curves = {arm: points for arm in ARMS if (points := _points(rows, metric, arm))}
     values = [value for points in curves.values() for value in points.values()]
@@ -105,7 +119,12 @@ def _panel(rows: pd.DataFrame, title: str, scaling: Sequence[Scaling], *, last: 
             curves=tuple(Curve(arm, tuple(sorted(curves[arm].items()))) for arm in reversed(tuple(curves))),
             hits=tuple(Hit(at, _tip(at, curves, unit)) for at in seconds),
             vertical_marks=tuple(
-                Mark(change.at_seconds, scaling_text(change), f"scaling {change.arm}", number % 3)
+                Mark(
+                    change.at_seconds,
+                    scaling_text(change) if first else "",
+                    f"scaling {change.arm}",
+                    number % 3,
+                )
                 for number, change in enumerate(scaling)
                 if x.contains(change.at_seconds)
             ),
@@ -114,12 +133,18 @@ def _panel(rows: pd.DataFrame, title: str, scaling: Sequence[Scaling], *, last: 
         )
     )
     estimated = "histogram quantile" in set(rows["method"])
-    return Panel(title, picture, "From a histogram: linear within its buckets." if estimated else "")
+    heading = title if unit in _SIZES or unit in ("count", "replicas") else f"{title}, {unit}"
+    return Panel(heading, picture, "From a histogram: linear within its buckets." if estimated else "")
 
 
 def _linear_scale(values: Sequence[float], unit: str) -> Scale:
     top = 1.15 * max(*values, 1e-9)
-    return Scale(0.0, top, tuple((tick, quantity_text(tick, unit)) for tick in nice_ticks(0.0, top)))
+    sizes = _SIZES.get(unit, ((1.0, ""),))
+    size, name = next((one for one in sizes if top >= one[0]), sizes[-1])
+    ticks = [
+        tick for tick in nice_ticks(0.0, top / size) if unit not in ("count", "replicas") or tick == int(tick)
+    ]
+    return Scale(0.0, top, tuple((tick * size, f"{tick:g}\N{NO-BREAK SPACE}{name}".strip()) for tick in ticks))
 
 
 def _tip(at: float, curves: dict[str, dict[float, float]], unit: str) -> str:

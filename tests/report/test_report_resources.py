@@ -121,7 +121,7 @@ def tidy(**columns: Any) -> pd.DataFrame:
 def test_a_page_of_its_own_has_a_panel_for_each_quantity() -> None:
     figure = resources_figure(tidy())
     assert figure is not None
-    titles = ["p95 latency", "CPU", "GPU busy", "Latency on the server, p95"]
+    titles = ["p95 latency", "CPU, cores", "GPU busy", "Latency on the server, p95"]
     assert [panel.title for panel in figure.panels] == titles
     assert "histogram" in figure.panels[-1].caption
     assert figure.columns[1:3] == ("p95 latency, candidate", "CPU, candidate")
@@ -133,7 +133,8 @@ def test_the_page_marks_the_autoscaler_and_tells_the_findings() -> None:
     changes = [ReplicaChange("candidate", 10**9 + 1_500_000_000, 2, 1)]
     finding = Check("resources-gap", "A gap of <b>5 s</b>.", "WARNING")
     page = render_resources(tidy(), changes, [finding])
-    assert page.count("candidate 2 → 1") == 4
+    assert page.count("candidate 2 → 1</text>") == 1
+    assert page.count("mark scaling candidate") == 4
     assert "&lt;b&gt;5 s" in page
     assert "http" not in re.sub(r'xmlns="[^"]+"', "", page.split("<main>")[1].split("<script>")[0])
 
