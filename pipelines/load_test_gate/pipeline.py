@@ -102,11 +102,19 @@ def _on_kubernetes(payload: Any, load: Any, given: Mapping[str, Any]) -> None:
         )
     kubernetes.add_toleration_json(load, given["tolerations"])
     kubernetes.add_node_selector_json(load, given["node_selector"])
-    kubernetes.add_node_affinity_json(load, given["node_affinity"])
     load.set_cpu_request(given["cpu_request"])
     load.set_memory_request(given["memory_request"])
     # Whose labels the fingerprint wants to read.
     kubernetes.use_field_path_as_env(load, env_name="MODEL_LOAD_TEST_NODE_NAME", field_path="spec.nodeName")
+    _add_node_affinity(load, given["node_affinity"])
+
+
+def _add_node_affinity(task: Any, affinity: Any) -> None:
+    if hasattr(kubernetes, "add_node_affinity_json"):
+        kubernetes.add_node_affinity_json(task, affinity)
+    else:  # kfp-kubernetes 1.5, which is kfp 2.13's, writes all that it was told, but cannot be told this
+        wanted = {"nodeAffinityJson": {"componentInputParameter": affinity.full_name}}
+        task.platform_config.setdefault("kubernetes", {})["nodeAffinity"] = [wanted]
 
 
 def _inputs(component: Any, given: Mapping[str, Any], **own: Any) -> dict[str, Any]:
