@@ -38,6 +38,10 @@ def _wrapped(component: Any) -> Any:
         display_name=component.name,
         machine_type="{{$.inputs.parameters['machine_type']}}",
         timeout="86400s",
+        # What is left out has no value in the job's payload, and a backend may leave its place as it is.
+        reserved_ip_ranges=[],
+        labels={},
+        psc_interface_config={},
     )
     spec = yaml.safe_load(yaml.safe_dump(_dictionary(job)))
     (task,) = spec["root"]["dag"]["tasks"].values()

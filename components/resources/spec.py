@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -147,9 +148,11 @@ def _cloud_monitoring(values: object) -> CloudMonitoring | None:
         if given.get(arm):
             one = _mapping(given[arm], f"{name}.{arm}", '{"endpoint_id": "123"}')
             refuse_unknown(f"{name}.{arm}", one, VertexArm.__dataclass_fields__, prefix=f"{name}.{arm}.")
-            if not str(one.get("endpoint_id", "")).isdigit():
+            if not re.fullmatch(r"[a-z0-9-]+", str(one.get("endpoint_id", ""))):
                 raise InputError(
-                    f"{name}.{arm}.endpoint_id", one.get("endpoint_id"), "give the endpoint's number"
+                    f"{name}.{arm}.endpoint_id",
+                    one.get("endpoint_id"),
+                    "give the endpoint's number, or the name it was made with",
                 )
             arms[arm] = VertexArm(**{key: str(value) for key, value in one.items()})
     if not given.get("project") or not arms:

@@ -18,6 +18,7 @@ import ssl
 import threading
 import time
 import uuid
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -125,6 +126,16 @@ class Identity:
         token = f"ya29.{uuid.uuid4().hex}"
         self.tokens[token] = time.time() + self.lifetime_seconds
         return {"access_token": token, "expires_in": self.lifetime_seconds, "token_type": "Bearer"}
+
+    def machine_token(self):
+        """What the metadata server gives to all that ask: one token, until little of it is left."""
+        now = time.time()
+        lasting = [(ends, token) for token, ends in self.tokens.items() if ends - now > 240]
+        if not lasting:
+            lasting = [(now + self.lifetime_seconds, f"ya29.{uuid.uuid4().hex}")]
+            self.tokens[lasting[0][1]] = lasting[0][0]
+        ends, token = max(lasting)
+        return {"access_token": token, "expires_in": int(ends - now), "token_type": "Bearer"}
 
     def check(self, header):
         kind, _, token = (header or "").partition(" ")
@@ -343,7 +354,6 @@ class Google:
         self.identity = Identity(lifetime_seconds)
         self.vertex = Vertex()
         self.hosts = []
-        self.time_series = []
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)
         google = self
@@ -365,6 +375,17 @@ class Google:
         self.server.shutdown()
         self.server.server_close()
 
+    def metadata_server(self):
+        """Google's metadata server, which a machine there has; ends with the process."""
+        identity = self.identity
+
+        class Handler(_Metadata):
+            served = identity
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"127.0.0.1:{server.server_address[1]}"
+
     def answer(self, method, host, path, query, headers, content):
         """The JSON answer to one request, or `Refused`."""
         self.hosts.append(host)
@@ -375,6 +396,7 @@ class Google:
         if host == MONITORING_HOST:
             return self.monitoring(method, path, query)
         refuse_unless(any(re.fullmatch(one, host) for one in OURS), f"host {host}", 404, "NOT_FOUND")
+        content = content.replace(f"projects/{PROJECT}/".encode(), f"projects/{PROJECT_NUMBER}/".encode())
         body = decoded(content, headers) if method == "POST" else {}
         path = path.replace(f"/projects/{PROJECT}/", f"/projects/{PROJECT_NUMBER}/")
         predict = re.fullmatch(rf"/v1/({Vertex.parent}/endpoints/[a-z0-9-]+):(predict|rawPredict)", path)
@@ -431,12 +453,14 @@ class Google:
         )
         for needed in ("filter", "interval.startTime", "interval.endTime"):
             refuse_unless(query.get(needed), f"{needed} is required")
-        found = [one for one in self.time_series if f'"{one["metric"]["type"]}"' in query["filter"][0]]
+        metric = re.search(r'metric\.type = "([^"]+)"', query["filter"][0])
         endpoint = re.search(r'endpoint_id = "([^"]+)"', query["filter"][0])
-        refuse_unless(endpoint, "the filter names no endpoint")
-        return {
-            "timeSeries": [one for one in found if one["resource"]["labels"]["endpoint_id"] == endpoint[1]]
-        }
+        refuse_unless(metric and endpoint, f"filter {query['filter']}")
+        known = any(name.endswith(f"/{endpoint[1]}") for name in self.vertex.endpoints)
+        value = {"cpu/utilization": 0.7, "replicas": 1.0}.get(metric[1].partition("prediction/online/")[2])
+        if not known or value is None:
+            return {}
+        return {"timeSeries": [sampled(metric[1], endpoint[1], value)]}
 
 
 def decoded(content, headers):
@@ -445,6 +469,57 @@ def decoded(content, headers):
         return json.loads(content)
     except ValueError as error:
         raise Refused(400, "INVALID_ARGUMENT", f"Invalid JSON payload received. {error}") from None
+
+
+def sampled(metric, endpoint, value):
+    """One gauge as it was these ten minutes, up to now: here samples are never late."""
+    now = int(time.time()) + 1
+    points = []
+    for ends in range(now, now - 600, -60):
+        text = datetime.fromtimestamp(ends, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        points.append({"interval": {"startTime": text, "endTime": text}, "value": {"doubleValue": value}})
+    return {
+        "metric": {"type": metric, "labels": {"deployed_model_id": "1", "replica_id": "r-1"}},
+        "resource": {
+            "type": "aiplatform.googleapis.com/Endpoint",
+            "labels": {"endpoint_id": endpoint, "location": LOCATION, "resource_container": PROJECT},
+        },
+        "metricKind": "GAUGE",
+        "valueType": "DOUBLE",
+        "points": points,
+    }
+
+
+class _Metadata(BaseHTTPRequestHandler):
+    """https://cloud.google.com/compute/docs/metadata, as far as credentials are asked for."""
+
+    served = None
+
+    def do_GET(self):
+        path = urlsplit(self.path).path.removeprefix("/computeMetadata/v1")
+        account = {"email": ACCOUNT, "aliases": ["default"], "scopes": [SCOPE]}
+        known = {
+            "": lambda: "computeMetadata/",
+            "/": lambda: "computeMetadata/",
+            "/project/project-id": lambda: PROJECT,
+            "/universe/universe-domain": lambda: "googleapis.com",
+            "/instance/service-accounts/default/": lambda: json.dumps(account),
+            f"/instance/service-accounts/{ACCOUNT}/": lambda: json.dumps(account),
+            "/instance/service-accounts/default/token": lambda: json.dumps(self.served.machine_token()),
+            f"/instance/service-accounts/{ACCOUNT}/token": lambda: json.dumps(self.served.machine_token()),
+        }
+        told = known.get(path)
+        code = 200 if told and self.headers.get("Metadata-Flavor") == "Google" else 403 if told else 404
+        written = (told() if code == 200 else "refused").encode()
+        self.send_response(code)
+        self.send_header("Metadata-Flavor", "Google")
+        self.send_header("Content-Type", "application/json" if written[:1] == b"{" else "application/text")
+        self.send_header("Content-Length", str(len(written)))
+        self.end_headers()
+        self.wfile.write(written)
+
+    def log_message(self, *_):
+        pass
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -81,10 +81,10 @@ def pipelines(google, repository, tmp_path, sibling):
         "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(site),
         "FAKE_GOOGLE_PORT": str(google.port),
-        **{
-            name: os.environ[name]
-            for name in ("GOOGLE_APPLICATION_CREDENTIALS", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NO_PROXY")
-        },
+        # The identity is the machine's, as it is there.
+        **dict.fromkeys(("GCE_METADATA_HOST", "GCE_METADATA_IP"), google.metadata_server()),
+        "CLOUDSDK_CONFIG": str(tmp_path / "no-login"),
+        **{name: os.environ[name] for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NO_PROXY")},
     }
     image = sys.modules[spec.name].Image(programs, environment)
     google.vertex.looks_until_done = 0

@@ -17,6 +17,9 @@ from google.protobuf import json_format
 kfp_backend = sys.modules["tests_tfx_kfp_backend"]
 TaskRun, defaults, upstream = kfp_backend.TaskRun, kfp_backend.defaults, kfp_backend.upstream
 
+kfp_backend.MOUNT_OF_SCHEME["https://"] = "/gcs/resources/"
+"""Resources are artifacts too, with nothing where they are mounted."""
+
 NOT_TRIGGERED = "NOT_TRIGGERED"
 _PARAMETER = re.compile(r"inputs\.parameter_values\['([^']+)'\]")
 _METADATA = re.compile(r"\{\{\$\.inputs\.artifacts\['([^']+)'\]\.metadata\['([^']+)'\]\}\}")
