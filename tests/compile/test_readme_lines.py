@@ -13,6 +13,7 @@ import yaml
 from kfp import compiler, dsl
 
 from model_load_test import components, pipelines
+from model_load_test.pipelines.compiling import vertex_document
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -108,6 +109,21 @@ def test_the_lines_for_kubeflow_put_the_gate_before_the_push(tmp_path: Path) -> 
     tasks = spec["root"]["dag"]["tasks"]
     assert tasks["push-model"]["dependentTasks"] == ["load-test-gate"]
     assert "enforce-gate" in spec["components"]["comp-load-test-gate"]["dag"]["tasks"]
+
+
+def test_the_lines_for_vertex_put_the_gate_before_the_push() -> None:
+    pytest.importorskip("google_cloud_pipeline_components", reason="the extra `vertex` is not installed")
+    lines = shown("vertex")
+
+    @dsl.pipeline(name="a-users-pipeline")
+    def pipeline(model_uri: str = "gs://bucket/model"):  # type: ignore[no-untyped-def]
+        exec(lines, {"model_uri": model_uri, "push": push_model()})  # the lines are ours
+
+    (spec,) = yaml.safe_load_all(vertex_document(pipeline))
+    tasks = spec["root"]["dag"]["tasks"]
+    (gate,) = set(tasks) - {"push-model"}
+    assert tasks["push-model"]["dependentTasks"] == [gate]
+    assert tasks[gate]["inputs"]["parameters"]["candidate_model"] == {"componentInputParameter": "model_uri"}
 
 
 def test_the_lines_for_tfx_are_those_that_tests_tfx_executes() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kfp import compiler
 
 from model_load_test.components.serving.embedded.process import embedded_server
@@ -90,3 +91,29 @@ def test_the_nightly_run_breaks_when_there_is_too_little_capacity(
     done = run("nightly_capacity", arguments, tmp_path)
     assert (done.returncode == 0) is enough, done.stdout + done.stderr
     assert ("add replicas" in done.stdout + done.stderr) is not enough
+
+
+def test_the_vertex_example_is_one_document_that_promotes_only_after_the_gate(tmp_path: Path) -> None:
+    for module in ("google_cloud_pipeline_components", "google.cloud.aiplatform"):
+        pytest.importorskip(module, reason="the extra `vertex` is not installed")
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import aiplatform
+
+    path = tmp_path / "vertex_gate.yaml"
+    module = "model_load_test.pipelines.examples.vertex_gate"
+    subprocess.run([sys.executable, "-m", module, str(path)], check=True, capture_output=True)
+    spec = yaml.safe_load(path.read_text())
+    tasks = spec["root"]["dag"]["tasks"]
+    gate = next(name for name in tasks if "gate" in name)
+    assert gate in tasks["model-get"]["dependentTasks"]
+    assert gate in tasks["importer"]["dependentTasks"]
+    assert tasks["model-upload"]["dependentTasks"] == ["importer", "model-get"]
+    aiplatform.init(project="p", location="us-central1", credentials=AnonymousCredentials())
+    job = aiplatform.PipelineJob(
+        display_name="vertex-gate",
+        template_path=str(path),
+        pipeline_root="gs://bucket/root",
+        parameter_values={"project": "p", "model_id": "1234", "rate_rps": 20.0},
+        enable_caching=False,
+    )
+    assert job.to_dict()["runtimeConfig"]["parameterValues"]["model_id"] == "1234"
