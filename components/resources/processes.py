@@ -66,7 +66,7 @@ class _ProcessLook:
             self._look_for_children()
             at_ns = time.time_ns()
             for pid in self._tree:
-                self._used[pid] = max(_cpu_seconds(pid), self._used.get(pid, 0.0))
+                self._used[pid] = _cpu_seconds(pid)
             memory_bytes = sum(psutil.Process(pid).memory_info().rss for pid in self._tree)
             threads = sum(psutil.Process(pid).num_threads() for pid in self._tree)
         except (psutil.Error, OSError) as error:

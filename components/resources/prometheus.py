@@ -24,7 +24,13 @@ from model_load_test.components.errors import InputError
 from model_load_test.components.protocols.endpoint import Endpoint
 from model_load_test.components.resources.catalogue import SCRAPED, Known
 from model_load_test.components.resources.http_get import Answer, DoesNotAnswer, get
-from model_load_test.components.resources.series import Reading, Series, Window, series_of
+from model_load_test.components.resources.series import (
+    Reading,
+    Series,
+    Window,
+    series_of,
+    with_beginnings,
+)
 from model_load_test.components.resources.server_page import bucket_limit, preferred_names, signature_of
 from model_load_test.components.results.checks import Check
 
@@ -106,7 +112,7 @@ class Prometheus:
             findings += [_told(text) for answer in answers for text in answer.get("warnings", ())]
             if not read:
                 findings.append(_nothing(arm, self.pods[arm]))
-            found += [one.moved(-skew_seconds) for one in read]
+            found += [one.moved(-skew_seconds) for one in with_beginnings(read)]
         return Reading(tuple(found), tuple(findings))
 
     def _selectors(self, arm: str) -> Iterator[str]:

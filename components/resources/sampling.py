@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from model_load_test.components.resources.http_get import DoesNotAnswer
-from model_load_test.components.resources.series import Kind, Reading, Series, Window
+from model_load_test.components.resources.series import Kind, Reading, Series, Window, with_beginnings
 from model_load_test.components.results.checks import Check
 
 EVERY_SECONDS: Final = 0.5
@@ -107,7 +107,7 @@ class Sampler:
             read = [history.series(window) for history in self._histories.values()]
             failed, taken = dict(self._failed), self._taken
         findings = [_missed(name, times, taken, why) for name, (times, why) in failed.items()]
-        return Reading(tuple(one for one in read if one.at_ns.size), tuple(findings))
+        return Reading(with_beginnings(one for one in read if one.at_ns.size), tuple(findings))
 
     @property
     def cpu_seconds(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ Kind = Literal["counter", "gauge", "buckets"]
 """`counter` only rises until its owner is started anew; `buckets` are a histogram's cumulative counters,
 one series per upper limit."""
 
-ARMS = ("candidate", "baseline")
+ARMS: Final = ("candidate", "baseline")
+_ROUNDS_LATE: Final = 1.5
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,37 @@ def joined(readings: Iterable[Reading]) -> Reading:
     return Reading(
         tuple(series for reading in listed for series in reading.series),
         tuple(finding for reading in listed for finding in reading.findings),
+    )
+
+
+def with_beginnings(series: Iterable[Series]) -> tuple[Series, ...]:
+    """Gives counters that appear later than their replica the zero that they began with.
+
+    Many servers show a counter only once it has counted something (TF Serving does), so that its first
+    sample holds what happened since the look before, at which others of the replica were there already.
+    """
+    listed = list(series)
+    looks: dict[tuple[str, str, str], set[int]] = {}
+    for one in listed:
+        looks.setdefault((one.arm, one.replica, one.source), set()).update(one.at_ns.tolist())
+    ordered = {key: np.array(sorted(times), dtype=np.int64) for key, times in looks.items()}
+    return tuple(_with_beginning(one, ordered[one.arm, one.replica, one.source]) for one in listed)
+
+
+def _with_beginning(series: Series, looks_ns: Int64s) -> Series:
+    if series.kind == "gauge" or not series.at_ns.size:
+        return series
+    earlier = int(np.searchsorted(looks_ns, series.at_ns[0]))
+    usual_ns = (
+        float(np.median(np.diff(series.at_ns if series.at_ns.size > 1 else looks_ns))) if earlier else 0
+    )
+    # containers of a pod are looked at one after the other: less than a round apart none of them is new
+    if not earlier or series.at_ns[0] - looks_ns[0] < _ROUNDS_LATE * usual_ns:
+        return series
+    return replace(
+        series,
+        at_ns=np.insert(series.at_ns, 0, looks_ns[earlier - 1]),
+        values=np.insert(series.values, 0, 0.0),
     )
 
 

@@ -144,7 +144,9 @@ def _fine_enough(looks: Sequence[_Looks], uses: Sequence[CpuUse], together: int)
         return False
     if len(looks) == 1:
         return True
-    spreads = np.ptp(np.array([one.at_ns for one in looks]), axis=0)
+    latest = np.max([np.where(one.known & ~one.gone, one.at_ns, 0) for one in looks], axis=0)
+    earliest = np.min([np.where(one.known & ~one.gone, one.at_ns, latest) for one in looks], axis=0)
+    spreads = latest - earliest
     length_ns = float(looks[0].at_ns[-1] - looks[0].at_ns[0]) / max(edges, 1) * together
     return float(np.median(spreads)) * SPREADS_IN_A_STRETCH <= length_ns
 

@@ -21,7 +21,7 @@ from model_load_test.components.resources.http_get import DoesNotAnswer, parse_a
 from model_load_test.components.resources.kubernetes import POD_METRICS, pods_look
 from model_load_test.components.resources.processes import cgroup_of, process_look, read_cgroup
 from model_load_test.components.resources.sampling import Observed, Sampler
-from model_load_test.components.resources.series import Window
+from model_load_test.components.resources.series import Window, with_beginnings
 from model_load_test.components.resources.server_page import page_look, parse_page
 from model_load_test.components.resources.spec import parse_resource_spec
 from model_load_test.components.resources.watch import ResourceWatch
@@ -303,6 +303,23 @@ def test_a_sampler_keeps_what_it_sees_and_says_what_it_missed() -> None:
     (finding,) = reading.findings
     assert finding.numbers == {"failed": 1.0, "looks": 4.0}
     assert "the page is gone" in finding.detail
+
+
+def test_a_counter_that_appears_late_began_with_nought(series_of: Callable[..., Any]) -> None:
+    """As TF Serving's do with the first request, where its process was there all along."""
+    process = series_of(every=1.0, since=0, until=6, source="page")
+    requests = series_of("served_requests", kind="counter", every=1.0, since=3, until=6, source="page",
+                         value=lambda at: 40.0 + at)  # fmt: skip
+    gauge = series_of("memory_bytes", every=1.0, since=3, until=6, source="page")
+    other = series_of("served_requests", kind="counter", replica="r2", since=3, until=6, source="page")
+    begun = with_beginnings([process, requests, gauge, other])
+    assert begun[0].at_ns.tolist() == process.at_ns.tolist()
+    assert begun[1].values.tolist() == [0, 43, 44, 45]
+    assert begun[1].at_ns[0] == process.at_ns[2]
+    assert begun[2].at_ns.size == 3
+    assert begun[3].values[0] == other.values[0], "its replica was not there before"
+    proxy = series_of(every=1.0, since=0.7, until=6, source="page", labels={"container": "proxy"})
+    assert with_beginnings([process, proxy])[1].values[0] == proxy.values[0], "only looked at a little later"
 
 
 def test_a_sample_is_kept_once_however_often_it_is_shown() -> None:

@@ -83,6 +83,16 @@ def test_replicas_add_up_also_while_one_more_comes(table_of: Make, series_of: Ma
     assert uses[0].blocks > 1, "two counters that are looked at apart want longer stretches"
 
 
+def test_a_replica_that_goes_leaves_the_others_to_be_counted(table_of: Make, series_of: Make) -> None:
+    gone = series_of(replica="c1", every=0.2, until=5.1, value=lambda at: 0.1 * (at + 3))
+    stays = series_of(replica="c2", every=0.2, value=lambda at: 0.1 * (at + 3))
+    baseline = series_of(arm="baseline", every=0.2, value=lambda at: 0.1 * (at + 3))
+    uses = [use for use in cpu_use([gone, stays, baseline], table_of()) if use.arm == "candidate"]
+    assert uses[-1].block + uses[-1].blocks == 12
+    assert uses[0].cpu_seconds / uses[0].requests == pytest.approx(2e-3, rel=0.05)
+    assert uses[-1].cpu_seconds / uses[-1].requests == pytest.approx(1e-3, rel=0.05)
+
+
 def test_the_source_nearest_to_the_kernel_counts_and_nothing_counts_twice(
     table_of: Make, series_of: Make
 ) -> None:
