@@ -166,8 +166,9 @@ class RestApi:
         if answer.ok and isinstance(document, dict):
             return document
         told = document.get("error") if isinstance(document, dict) else None
-        error = told if isinstance(told, dict) else {"code": answer.status_code, "message": answer.text}
-        raise _refusal("resource", path, error)
+        if not isinstance(told, dict):
+            told = {"code": answer.status_code, "message": answer.text}
+        raise _refusal("resource", path, told)
 
 
 def _refusal(field_name: str, value: object, error: Mapping[str, Any]) -> GoogleApiError:

@@ -142,7 +142,8 @@ def model_of(document: Mapping[str, Any], shown: str) -> Mapping[str, Any]:
             f"its traffic is shared out ({split}); an arm is one model, give it an endpoint",
         )
     (model,) = loaded
-    return deployed.get(model, {"id": model})
+    found: Mapping[str, Any] = deployed.get(model, {"id": model})
+    return found
 
 
 def require_rest(endpoint: Endpoint) -> None:

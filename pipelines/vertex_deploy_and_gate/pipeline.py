@@ -317,7 +317,8 @@ def _planned_knobs() -> List[inspect.Parameter]:
 def _check(known: Mapping[str, Any]) -> None:
     # Names of endpoints are taken too; what stands behind them is found out on Vertex AI.
     ends = [str(known.get(f"{arm}_endpoint", "")) for arm in ("candidate", "baseline")]
-    check_endpoints(*(end if end.startswith(ENDPOINT_SCHEMES) else "" for end in ends), "http")
+    candidate, baseline = (end if end.startswith(ENDPOINT_SCHEMES) else "" for end in ends)
+    check_endpoints(candidate, baseline, "http")
 
 
 _PLANNED: Final = _planned_knobs()

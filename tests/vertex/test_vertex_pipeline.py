@@ -148,7 +148,7 @@ def test_a_good_model_passes_on_endpoints_with_names_of_their_own(google, compil
             "baseline_model": f"{model.replace('123456789012', 'my-project')}@1",
             "endpoint_kind": "dedicated",
             "body_format": "row",
-            "margins": {"mean": 3.0, "p50": 3.0, "p95": 3.0, "p99": 9.0},
+            "margins": {"mean": 3.0, "p50": 3.0, "p95": 3.0, "p99": 9.0, "errors": 0.05, "goodput": 0.5},
         },
     )
     assert passed, pipelines.account()
