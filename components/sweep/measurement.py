@@ -156,15 +156,18 @@ def judged(spec: SweepSpec, measurement: Measurement, table: pa.Table, metadata:
     demands = {"objectives": spec.objectives, "alpha": spec.alpha_of_comparison}
     gate_spec = gate_spec_of_run(demands, metadata.load_spec)
     verdict = judge(table, gate_spec, checks=validate(table, metadata))
-    broken = verdict.verdict == "INVALID"
+    ratios = _ratios(verdict)
+    reasons = verdict.reasons if verdict.verdict == "INVALID" else ()
+    if not reasons and not ratios:
+        reasons = (f"Of {spec.pairs} pairs of blocks only {verdict.pairs} are complete: too few to compare.",)
     bottleneck = dict(metadata.host.get("bottleneck", {})).get("candidate") or {}
     return msgspec.structs.replace(
         measurement,
-        outcome="broken" if broken else "measured",
-        reason=" ".join(verdict.reasons) if broken else "",
+        outcome="broken" if reasons else "measured",
+        reason=" ".join(reasons),
         configuration=_figures(table, metadata, "candidate"),
         reference=_figures(table, metadata, "baseline"),
-        ratios=_ratios(verdict),
+        ratios=ratios,
         objectives={one.objective: one.verdict for one in verdict.objectives},
         bottleneck=str(bottleneck.get("detail", "")),
         pairs=verdict.pairs,

@@ -250,7 +250,13 @@ def _tail(spec: SweepSpec, measurements: Sequence[Measurement]) -> str:
     """The metric that the front is drawn over: the goal, or the farthest tail that was told."""
     if spec.goal not in ("cost", "p50"):
         return spec.goal
-    return next((name for name in ("p99", "p95") if any(name in one.ratios for one in measurements)), "p95")
+    told = {
+        name
+        for one in measurements
+        for name in one.ratios
+        if getattr(one.reference, f"{name}_ms") is not None
+    }
+    return next((name for name in ("p99", "p95") if name in told), "mean")
 
 
 def _points(configurations: Sequence[Configuration]) -> tuple[Point, ...]:

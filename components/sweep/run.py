@@ -97,8 +97,9 @@ def run_sweep(sweeper: Sweeper) -> SweepReport:
 def _measure_all(sweeper: Sweeper, search: Search) -> None:
     spec = sweeper.spec
     _judge_again(sweeper)
-    if not all(one.outcome == "measured" for one in _measured(sweeper, {}, "the reference against itself")):
-        worst = next(one for one in _kept(sweeper, {}) if one.outcome != "measured")
+    of_reference = _measured(sweeper, {}, "the reference against itself")
+    worst = next((one for one in of_reference if one.outcome != "measured"), None)
+    if worst is not None:
         raise SweepError(
             "reference",
             in_words(spec.reference),

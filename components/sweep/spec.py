@@ -13,6 +13,8 @@ import msgspec
 from model_load_test.components.gate.spec import parse_gate_spec
 from model_load_test.components.load.spec import parse_load_spec
 from model_load_test.components.parameters import refuse_unknown
+from model_load_test.components.results.percentile import TAIL_ROWS, enough_rows
+from model_load_test.components.results.summary import PERCENTILES
 from model_load_test.components.serving.spec import parse_serving_spec
 from model_load_test.components.sweep.cost import check_prices
 from model_load_test.components.sweep.parameters import SweepError, check_value, configure
@@ -181,8 +183,18 @@ def _check_measuring(spec: SweepSpec) -> None:
         raise SweepError("goal", "cost", "give prices too")
     check_prices(spec.prices)
     for rate_rps in spec.rates_rps:
-        parse_load_spec(load_values(spec, rate_rps))
+        load = parse_load_spec(load_values(spec, rate_rps))
+        _refuse_too_few(spec, rate_rps, spec.pairs * load.requests_per_block)
     parse_gate_spec({"objectives": spec.objectives, "alpha": spec.alpha, "looks": [spec.pairs]})
+
+
+def _refuse_too_few(spec: SweepSpec, rate_rps: float, requests: float) -> None:
+    """Refuses a goal that so many requests would not tell."""
+    q = PERCENTILES.get(spec.goal)
+    if q is not None and not enough_rows(int(requests), q):
+        wanted = math.ceil(TAIL_ROWS / (1 - q / 100) / (requests / spec.pairs))
+        remedy = f"at {rate_rps:g} requests/s {spec.goal} needs {wanted} of them; or choose another goal"
+        raise SweepError("pairs", spec.pairs, remedy)
 
 
 def load_values(spec: SweepSpec, rate_rps: float) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def sweep(**values: Any) -> Any:
         ({"prices": {"machines": {"n2": "cheap"}}}, "price per hour"),
         ({"pairs": 2}, "from 5"),
         ({"pairs": 5}, "4 comparisons share alpha = 0.05; give 7 pairs"),
+        ({"rates_rps": [50], "block_seconds": 1, "goal": "p99"}, "p99 needs 40 of them"),
         ({"reference": {"max_batch_size": 4}}, "without enable_batching"),
         ({"model_name": "a b"}, "letters"),
         ({"serving": {"flags": ["--port=1"]}}, "set for you"),

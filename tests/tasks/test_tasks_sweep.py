@@ -76,7 +76,7 @@ def test_bad_input_is_one_line_and_code_2(
 
 @pytest.mark.slow
 def test_a_sweep_answers_with_all_its_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    local = LocalServers(options={"compute_ms": 12.0, "compute_threads": 1})
+    local = LocalServers(options={"compute_ms": 40.0, "compute_threads": 1})
 
     @contextmanager
     def on_this_machine(
@@ -89,7 +89,13 @@ def test_a_sweep_answers_with_all_its_outputs(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(ClusterServers, "__call__", on_this_machine)
     monkeypatch.setattr("model_load_test.components.tasks.sweep.connect", lambda namespace: None)
     given = executor_input(
-        tmp_path, rates_rps=[100.0], pairs=7.0, block_seconds=1.0, warmup_seconds=0.5, batch_sizes=[1.0]
+        tmp_path,
+        rates_rps=[40.0],
+        pairs=6.0,
+        block_seconds=1.0,
+        warmup_seconds=0.3,
+        goal="p50",
+        batch_sizes=[1.0],
     )
     task = parse_executor_input(given)
     sweep_serving(task)
@@ -102,5 +108,5 @@ def test_a_sweep_answers_with_all_its_outputs(tmp_path: Path, monkeypatch: pytes
     assert {path.name for path in (tmp_path / "sweep").iterdir()} >= {"sweep.json", "sweep.html", "best.yaml"}
     answer = json.loads((tmp_path / "output.json").read_text())
     numbers = answer["artifacts"]["metrics"]["artifacts"][0]["metadata"]
-    assert numbers["best_ratio_p95"] < 1
+    assert numbers["best_ratio_p50"] < 1
     assert all(isinstance(value, float) for value in numbers.values())
