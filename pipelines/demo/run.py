@@ -98,6 +98,7 @@ def _run_scenario(
             "rate_rps": rate_rps,
             "baseline_store": f"mlmd+sqlite://{output / 'mlmd.sqlite'}",
             "namespace": "demo",
+            "resource_sources": {"processes": {"candidate": candidate.pid, "baseline": baseline.pid}},
         }
         went_on = run_locally(pipeline, folder / "pipeline", arguments, folder / "pipeline.log")
     _collect(folder)
