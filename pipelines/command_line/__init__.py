@@ -17,6 +17,7 @@ SUBCOMMANDS = {
     "calibrate": "how much two servers of yours that are identical differ, and what can be seen beyond that",
     "capacity": "the highest load at which objectives hold, with its uncertainty and its limit",
     "sweep": "which serving parameters are best, each configuration measured beside the reference",
+    "resources": "what a run's servers were busy with: tables and a page",
     "baseline": "recorded runs: list, show, compare and forget them",
     "cleanup": "remove what runs have left in a Kubernetes namespace",
     "demo": "the whole job on this machine: train, serve, load, judge, report, record",
