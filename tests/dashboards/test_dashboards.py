@@ -207,6 +207,22 @@ def test_a_real_prometheus_answers_every_expression(prometheus: str, dashboard: 
             assert found, f"nothing to draw: {chosen}"
 
 
+def test_the_scrape_config_in_the_docs_is_one(tmp_path: Path) -> None:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not on PATH (Debian's package prometheus has it)")
+    text = (Path(__file__).resolve().parents[2] / "docs" / "resources.md").read_text(encoding="utf-8")
+    (found,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "prometheus.yml").write_text(found)
+    done = subprocess.run(
+        [program, "check", "config", str(tmp_path / "prometheus.yml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
