@@ -17,7 +17,7 @@ import pytest
 from model_load_test.components.serving.embedded.process import EmbeddedServer
 from model_load_test.components.version import __version__
 
-IMAGE = f"localhost/model-load-test/load-test:{__version__}"
+IMAGE = os.environ.get("MODEL_LOAD_TEST_IMAGE") or f"localhost/model-load-test/load-test:{__version__}"
 RUN = """
 import json, sys
 from kfp import components, local
@@ -77,7 +77,7 @@ def run_pipeline(image: str, tmp_path: Path) -> Callable[..., tuple[int, str, Pa
     root.chmod(0o777)  # the containers' user is nobody
 
     def run(**arguments: Any) -> tuple[int, str, Path]:
-        quick = {"rate_rps": 100.0, "block_seconds": 0.4, "looks": [8, 16], "payload_requests": 50}
+        quick = {"rate_rps": 40.0, "block_seconds": 1.0, "looks": [8, 16], "payload_requests": 50}
         given = json.dumps({"model_name": "digits", "margins": WIDE_MARGINS, **quick, **arguments})
         done = subprocess.run(
             [sys.executable, "-c", RUN, str(tmp_path / "compiled" / "kubeflow.yaml"), str(root), given],
