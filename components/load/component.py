@@ -206,7 +206,7 @@ def run_load_test(
         )
         gate = gate_spec_of_run(demands, load_spec, noise_floor)
         watch = ResourceWatch(
-            parse_resource_spec(resource_sources, dict(test.endpoints), run_id=run_id), model_name
+            parse_resource_spec(resource_sources, test.endpoints, run_id=run_id), model_name
         )
         if "cpu" in gate.margins:
             watch.require()

@@ -46,7 +46,7 @@ class ResourceSpec:
 
 def parse_resource_spec(
     values: Mapping[str, Any],
-    endpoints: Mapping[str, Endpoint],
+    endpoints: Mapping[Any, Endpoint],
     *,
     run_id: str = "",
     only_afterwards: bool = False,
@@ -161,7 +161,7 @@ def _cloud_monitoring(values: object) -> CloudMonitoring | None:
     return CloudMonitoring(str(given["project"]), arms, address=address)
 
 
-def _page_looks(values: object, endpoints: Mapping[str, Endpoint]) -> list[tuple[str, Look]]:
+def _page_looks(values: object, endpoints: Mapping[Any, Endpoint]) -> list[tuple[str, Look]]:
     from model_load_test.components.resources.server_page import page_look
 
     looks = []
@@ -175,7 +175,7 @@ def _page_looks(values: object, endpoints: Mapping[str, Endpoint]) -> list[tuple
     return looks
 
 
-def _process_looks(values: object, endpoints: Mapping[str, Endpoint]) -> list[tuple[str, Look]]:
+def _process_looks(values: object, endpoints: Mapping[Any, Endpoint]) -> list[tuple[str, Look]]:
     from model_load_test.components.resources.processes import listening_process, process_look
 
     looks = []
@@ -198,7 +198,7 @@ def _process_looks(values: object, endpoints: Mapping[str, Endpoint]) -> list[tu
     return looks
 
 
-def _pod_looks(values: object, endpoints: Mapping[str, Endpoint], run_id: str) -> list[tuple[str, Look]]:
+def _pod_looks(values: object, endpoints: Mapping[Any, Endpoint], run_id: str) -> list[tuple[str, Look]]:
     if not values:
         return []
     from model_load_test.components.cluster.connection import connect
@@ -227,7 +227,7 @@ def _pod_looks(values: object, endpoints: Mapping[str, Endpoint], run_id: str) -
     ]
 
 
-def _by_arm(values: object, kind: str, endpoints: Mapping[str, Endpoint]) -> Mapping[str, Any]:
+def _by_arm(values: object, kind: str, endpoints: Mapping[Any, Endpoint]) -> Mapping[str, Any]:
     """What is given by arm; one text alone is given of every arm."""
     name = f"resource_sources.{kind}"
     if isinstance(values, str) and values == _LISTENS:
