@@ -5,7 +5,8 @@
 
 A test runs only where someone has said so: KUBECONFIG names the cluster, and MODEL_LOAD_TEST_CLUSTER
 says what may be done to it: `shared` (namespaces of our own) or `disposable` (nodes tainted, drained and
-stopped too). `make test-cluster` sets it.
+stopped too). `make test-cluster` sets it. `sample` is for CI: on a disposable cluster the tests marked
+`sampled`, some minutes of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,11 +60,24 @@ class Server:
         return f"http://{self.host}:8501"
 
 
+def mark_as_cluster_tests(items: list[pytest.Item], folder: Path) -> None:
+    """Marks the tests of a folder, and leaves those out that CI has no time for."""
+    for item in items:
+        if item.path.is_relative_to(folder):
+            item.add_marker(pytest.mark.cluster)
+            if _allowed() == "sample" and not item.get_closest_marker("sampled"):
+                item.add_marker(pytest.mark.skip(reason="not in CI's sample: `make test-cluster` runs it"))
+
+
+def _allowed() -> str:
+    return os.environ.get("MODEL_LOAD_TEST_CLUSTER", "")
+
+
 @pytest.fixture(scope="session")
 def kube() -> Kube:
     """The cluster that may be used."""
     kubeconfig = os.environ.get("KUBECONFIG", "")
-    if not kubeconfig or os.environ.get("MODEL_LOAD_TEST_CLUSTER") not in ("shared", "disposable"):
+    if not kubeconfig or _allowed() not in ("shared", "disposable", "sample"):
         pytest.skip("no cluster to test on: set KUBECONFIG and run `make test-cluster`")
     return connect(kubeconfig)
 
@@ -70,7 +85,7 @@ def kube() -> Kube:
 @pytest.fixture(scope="session")
 def disposable_cluster(kube: Kube) -> Kube:
     """A cluster whose nodes may be tainted, drained and stopped."""
-    if os.environ["MODEL_LOAD_TEST_CLUSTER"] != "disposable":
+    if _allowed() == "shared":
         pytest.skip("it does things to nodes: `make test-cluster CLUSTER=disposable` allows that")
     return kube
 

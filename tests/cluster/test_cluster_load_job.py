@@ -60,6 +60,7 @@ def first_send_seconds_after_creation(run: LoadJobRun, job_created_at: str, resu
     return float(pc.min(results.table["sent_at_ns"]).as_py() / 1e9 - created)
 
 
+@pytest.mark.sampled
 def test_six_generators_load_as_one(
     kube: Kube, jobs: LoadJobPods, deploy_server: Callable[..., Server], tmp_path: Path
 ) -> None:
@@ -192,6 +193,7 @@ def test_what_cannot_be_used_is_named_before_anything_is_created(
     assert not kube.items(f"/apis/batch/v1/namespaces/{jobs.namespace}/jobs")
 
 
+@pytest.mark.sampled
 def test_missing_rights_are_named_with_the_role_to_apply(
     kube: Kube, namespace: str, images: Images, deploy_server: Callable[..., Server]
 ) -> None:
@@ -218,6 +220,7 @@ def gate(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "kubeflow.yaml"
 
 
+@pytest.mark.sampled
 def test_the_whole_gate_with_two_generators(
     kube: Kube, namespace: str, images: Images, deploy_server: Callable[..., Server], gate: Path
 ) -> None:

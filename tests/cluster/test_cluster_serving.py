@@ -43,6 +43,7 @@ def left_of(kube: Kube, wanted: Deployment, namespace: str) -> list[str]:
     return kube.objects_of_runs(namespace, wanted.identity.run)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["embedded", "tf-serving"])
 def test_both_arms_come_up_as_equals_and_go_without_a_trace(
     kind: str, kube: Kube, place: Place, namespace: str, tmp_path: Path, record_property: Callable[..., None]
@@ -90,6 +91,7 @@ def test_every_replica_is_asked_and_the_arms_keep_apart(
     teardown(place.cluster, wanted.identity)
 
 
+@pytest.mark.sampled
 def test_two_runs_at_once_do_not_meet(kube: Kube, place: Place, namespace: str) -> None:
     one, other = place.deployment("run-1"), place.deployment("run-2")
     endpoints = [
@@ -238,6 +240,7 @@ def account_of(kube: Kube, namespace: str, name: str) -> Cluster:
     return Cluster(kubernetes.client.ApiClient(configuration), namespace)
 
 
+@pytest.mark.sampled
 def test_without_rights_every_missing_verb_is_named_and_the_role_printed_is_enough(
     kube: Kube, place: Place, namespace: str
 ) -> None:
@@ -321,6 +324,7 @@ def test_a_task_that_is_told_to_stop_takes_down_what_it_put_up(
     assert kube.objects_of_runs(namespace, "stopped") == []
 
 
+@pytest.mark.sampled
 def test_a_retried_task_takes_up_what_is_there(
     kube: Kube, place: Place, namespace: str, tmp_path: Path, processes: list[subprocess.Popen[str]]
 ) -> None:

@@ -81,6 +81,7 @@ def log_of(finished: PipelineRun, name: str) -> str:
     return next(step.log for path, step in finished.steps.items() if path.endswith(name))
 
 
+@pytest.mark.sampled
 def test_equal_models_pass_and_nothing_stays(
     kube: Kube, runner: Runner, compiled: Path, place: Place
 ) -> None:

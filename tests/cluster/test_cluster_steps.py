@@ -106,6 +106,7 @@ def test_equal_servers_pass_and_the_push_is_reached(
 
 
 @pytest.mark.slow
+@pytest.mark.sampled
 @pytest.mark.timeout(600)
 def test_a_slowed_candidate_breaks_the_run_at_enforce_and_nothing_is_pushed(
     runner: Runner, deploy_server: Callable[..., Server], train_and_push: Path

@@ -9,12 +9,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "cluster"))  # its modules; tests are no package
 
-from cluster_fixtures import deploy_server, disposable_cluster, images, kube, namespace
+from cluster_fixtures import (
+    deploy_server,
+    disposable_cluster,
+    images,
+    kube,
+    mark_as_cluster_tests,
+    namespace,
+)
 
 __all__ = ["deploy_server", "disposable_cluster", "images", "kube", "namespace"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.cluster)
+    mark_as_cluster_tests(items, Path(__file__).parent)

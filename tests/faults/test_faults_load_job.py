@@ -78,6 +78,7 @@ def assert_nothing_left(run: LoadJobRun) -> None:
     wait_for(f"removal of everything of {run.run_id}", GONE_SECONDS, lambda: not run.objects())
 
 
+@pytest.mark.sampled
 def test_a_generators_pod_is_deleted_amid_the_load(
     kube: Kube, jobs: LoadJobPods, deploy_server: Deploy, tmp_path: Path
 ) -> None:
@@ -196,6 +197,7 @@ def test_the_generators_image_does_not_exist(jobs: LoadJobPods, deploy_server: D
     assert_clear_failure(run, "localhost/no-such-image:1", "cannot be had")
 
 
+@pytest.mark.sampled
 def test_the_quota_is_used_up(kube: Kube, jobs: LoadJobPods, deploy_server: Deploy) -> None:
     server = deploy_server("candidate")
     quota = {
@@ -310,6 +312,7 @@ def test_a_task_is_killed_and_never_tried_again(kube: Kube, jobs: LoadJobPods, d
     assert_nothing_left(run)
 
 
+@pytest.mark.sampled
 def test_a_run_is_cancelled(jobs: LoadJobPods, deploy_server: Deploy, tmp_path: Path) -> None:
     run = jobs.start(deploy_server("candidate"), deploy_server("baseline"))
     run.wait_until_loading()
@@ -324,6 +327,7 @@ def test_a_run_is_cancelled_before_its_load_began(jobs: LoadJobPods, deploy_serv
     assert_clear_failure(run, "SIGTERM")
 
 
+@pytest.mark.sampled
 def test_two_runs_at_once_do_not_meet(jobs: LoadJobPods, deploy_server: Deploy, tmp_path: Path) -> None:
     server, other = deploy_server("candidate"), deploy_server("other")
     runs = [jobs.start(one, rate_rps=30.0, looks=[4]) for one in (server, other)]
