@@ -24,8 +24,8 @@ HttpVersion = Literal["1.1", "2"]
 REQUESTS_PER_BLOCK = 200
 """A block of fewer requests has no usable percentiles (measured: gate statistics, block length)."""
 
-MAX_RATE_RPS = 100_000.0
-MAX_REQUESTS = 50_000_000
+MAX_RATE_RPS = 1_000_000.0
+MAX_REQUESTS = 150_000_000
 _TOOL_OF_PROTOCOL: dict[str, Tool] = {"grpc": "ghz", "http": "vegeta"}
 MOST_WORKERS = 64
 
