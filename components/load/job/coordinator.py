@@ -383,7 +383,8 @@ class JobRunner:
         seconds = ordered.load_seconds + self._spec.timeout_seconds + SEGMENT_GRACE_SECONDS
         loaded = self.agreement.run(ordered, seconds, self._interrupted)
         rows_of_arm = merged_rows(loaded, self.agreement.greetings)
-        self._tables.append(assign_block(rows_of_arm, segment))
+        # One piece a segment: a hundred generators' would be thousands, each gone through at every block.
+        self._tables.append(assign_block(rows_of_arm, segment).unify_dictionaries().combine_chunks())
         if any(rows.num_rows for rows in rows_of_arm.values()):
             self.skews_ns.append(start_skew_ns(rows_of_arm))
             self._note_spread(first_send_spread_ns(rows_of_arm) / 1e9)
