@@ -20,6 +20,7 @@ from model_load_test.components.errors import InputError
 from model_load_test.components.load.job.spec import FIELDS
 from model_load_test.components.payload.make import make_payload
 from model_load_test.components.protocols.endpoint import parse_endpoint
+from model_load_test.components.resources.files import read_samples
 from model_load_test.components.results.table import read_results
 from model_load_test.components.serving.embedded.process import EmbeddedServer, embedded_server
 from model_load_test.components.tasks import load as task_of_load
@@ -61,7 +62,7 @@ def executor_input(tmp_path: Path, **parameters: Any) -> str:
         {
             "inputs": {"parameterValues": parameters, "artifacts": {"payload": artifact("payload")}},
             "outputs": {
-                "artifacts": {"results": artifact("results")},
+                "artifacts": {name: artifact(name) for name in ("results", "resource_usage")},
                 "outputFile": str(tmp_path / "executor_output.json"),
             },
         }
@@ -78,13 +79,17 @@ def test_the_task_writes_the_rows_of_all_generators(
     server: EmbeddedServer, cluster: ProcessCluster, tmp_path: Path
 ) -> None:
     endpoint = make_set(server, tmp_path)
-    assert main(["run_load_job", executor_input(tmp_path, **QUICK, candidate_endpoint=endpoint)]) == 0
+    watched = {"processes": {"candidate": float(server.pid)}, "every_seconds": 0.1}
+    given = executor_input(tmp_path, **QUICK, candidate_endpoint=endpoint, resource_sources=watched)
+    assert main(["run_load_job", given]) == 0
     results = read_results(tmp_path / "results")
     assert set(results.table["worker"].to_pylist()) == {0, 1}
     assert results.metadata.load_spec["looks"] == [3]
     assert results.metadata.fingerprint["generator"] == "2 x ghz"
     assert results.metadata.fingerprint["server_kind"] == "embedded"
     assert results.metadata.fingerprint["cpu_cores"] > 0
+    assert results.metadata.resources.levels["candidate"]["cpu_cores"].mean > 0
+    assert {one.metric for one in read_samples(tmp_path / "resource_usage").series} >= {"cpu_seconds"}
     assert json.loads((tmp_path / "executor_output.json").read_text()) == {"artifacts": {}}
     assert not cluster.jobs
 
