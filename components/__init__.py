@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from model_load_test.components.serving.component import require_infra_blessing as require_infra_blessing
     from model_load_test.components.serving.component import teardown_model_server as teardown_model_server
     from model_load_test.components.serving.component import validate_model_server as validate_model_server
-    from model_load_test.components.sweep.component import sweep_serving as sweep_serving
     from model_load_test.components.serving.vertex.component import (
         create_vertex_endpoint as create_vertex_endpoint,
     )
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from model_load_test.components.serving.vertex.component import (
         teardown_vertex_servers as teardown_vertex_servers,
     )
+    from model_load_test.components.sweep.component import sweep_serving as sweep_serving
 
 _ROOM_OF_COMPONENT = {
     "plan_serving": "serving",

@@ -144,7 +144,9 @@ def _linear_scale(values: Sequence[float], unit: str) -> Scale:
     ticks = [
         tick for tick in nice_ticks(0.0, top / size) if unit not in ("count", "replicas") or tick == int(tick)
     ]
-    return Scale(0.0, top, tuple((tick * size, f"{tick:g}\N{NO-BREAK SPACE}{name}".strip()) for tick in ticks))
+    return Scale(
+        0.0, top, tuple((tick * size, f"{tick:g}\N{NO-BREAK SPACE}{name}".strip()) for tick in ticks)
+    )
 
 
 def _tip(at: float, curves: dict[str, dict[float, float]], unit: str) -> str:

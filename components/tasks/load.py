@@ -150,9 +150,7 @@ def _resource_watch(task: ExecutorTask) -> ResourceWatch:
         for arm in ("candidate", "baseline")
         if (text := task.get(f"{arm}_endpoint", ""))
     }
-    spec = parse_resource_spec(
-        task.get("resource_sources", {}), endpoints, run_id=task.get("run_id", "")
-    )
+    spec = parse_resource_spec(task.get("resource_sources", {}), endpoints, run_id=task.get("run_id", ""))
     watch = ResourceWatch(spec, task.get("model_name", ""))
     if "cpu" in parse_gate_spec(_demands(task)).margins:
         watch.require()

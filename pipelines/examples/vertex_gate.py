@@ -36,7 +36,7 @@ def train(epochs: int, model: dsl.Output[dsl.Model]) -> str:
 
     Path(model.path).mkdir(parents=True)
     (Path(model.path) / "saved_model.pb").write_text(f"trained for {epochs} epochs\n")
-    return model.uri
+    return str(model.uri)
 
 
 @dsl.pipeline(name="vertex-gate")

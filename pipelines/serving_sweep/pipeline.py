@@ -12,7 +12,7 @@ _DEPLOYMENT = "serving-sweep"
 class SweepOutputs(NamedTuple):
     """What a pipeline that embeds the sweep can use."""
 
-    serving_of_best: dict
+    serving_of_best: dict  # type: ignore[type-arg]  # KFP reads the bare name
     best_configuration: str
 
 

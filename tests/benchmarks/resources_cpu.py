@@ -2,8 +2,8 @@
 
 python tests/benchmarks/resources_cpu.py [RUNS]
 
-Real embedded servers, fresh for every run, 100 requests/s each, 20 pairs of two seconds; each request burns the
-CPU time given and sleeps the rest of 4 ms, so that the latencies are equal.
+Real embedded servers, fresh for every run, 100 requests/s each, 20 pairs of two seconds; each request
+burns the CPU time given and sleeps the rest of 4 ms, so that the latencies are equal.
 """
 
 from __future__ import annotations
