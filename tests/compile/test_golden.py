@@ -17,9 +17,14 @@ def test_the_compiled_pipeline_is_the_reviewed_one(name: str, compiled: Path) ->
     golden = (GOLDEN / name).read_text()
     if f"sdkVersion: kfp-{kfp.__version__}" not in golden:
         pytest.skip(f"the golden files were compiled by another kfp than {kfp.__version__}")
-    assert (compiled / name).read_text() == golden, (
+    assert without_comments((compiled / name).read_text()) == without_comments(golden), (
         "make compile && cp build/compile/*.yaml tests/compile/golden/"
     )
+
+
+def without_comments(text: str) -> list[str]:
+    """kfp writes mappings into its comments in an order that changes from run to run."""
+    return [line for line in text.splitlines() if not line.startswith("#")]
 
 
 @pytest.mark.parametrize("name", NAMES)
