@@ -19,7 +19,7 @@ SUBCOMMANDS = {
     "sweep": "which serving parameters are best, each configuration measured beside the reference",
     "resources": "what a run's servers were busy with: tables and a page",
     "baseline": "recorded runs: list, show, compare and forget them",
-    "cleanup": "remove what runs have left in a Kubernetes namespace",
+    "cleanup": "remove what runs have left in a Kubernetes namespace or on Vertex AI",
     "demo": "the whole job on this machine: train, serve, load, judge, report, record",
 }
 BAD_INPUT = 2
