@@ -1,4 +1,4 @@
-"""From the start of a task's container to its first line of work; exit 1 above 1.5 s.
+"""From the start of a task's container to its first line of work; exit 1 above 1.5 s of CPU time.
 
 python tests/benchmarks/component_start.py [--image localhost/model-load-test/load-test:0.1.0]
 
@@ -21,22 +21,27 @@ from typing import Any
 import yaml
 
 WANTED_SECONDS = 1.5
+REFERENCE = "(numpy and pyarrow only)"
+"""Tells how busy the machine is: 0.25 s on a free core of the machine of README.md."""
 RUNS = 3
 GOLDEN = Path(__file__).resolve().parent.parent / "compile" / "golden"
 HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")
 DRIVER = """
-import json, os, subprocess, sys, time
+import json, os, resource, subprocess, sys, time
+def used():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 os.environ["PATH"] = os.path.dirname(sys.executable) + ":" + os.environ["PATH"]
 for name, command in json.load(sys.stdin).items():
     found = []
     for _ in range(RUNS + 1):
-        start = time.time_ns()
+        before, start = used(), time.time_ns()
         done = subprocess.run(command, capture_output=True, text=True)
         said = [line for line in done.stdout.splitlines() if line.startswith("FIRST LINE ")]
         if not said:
             sys.exit(f"{name} did not come to its first line: {done.stderr[-2000:]}")
-        found.append((int(said[0].split()[2]) - start) / 1e9)
-    print(json.dumps([name, min(found[1:]), max(found[1:])]), flush=True)
+        found.append((used() - before, (int(said[0].split()[2]) - start) / 1e9))
+    print(json.dumps([name, *min(found[1:])]), flush=True)
 """
 TELL = "import os as _os, time as _t; print('FIRST LINE', _t.time_ns(), flush=True); _os._exit(0)"
 EXAMPLES = {
@@ -51,7 +56,7 @@ EXAMPLES = {
 
 def commands() -> dict[str, list[str]]:
     """By component the command that KFP would run for it, which ends at the first line of work."""
-    found: dict[str, list[str]] = {}
+    found = {REFERENCE: ["python3", "-c", f"import numpy, pyarrow; {TELL}"]}
     for path in sorted(GOLDEN.glob("*.yaml")):
         spec = next(yaml.safe_load_all(path.read_text()))
         for name, component in spec["components"].items():
@@ -134,11 +139,11 @@ def main() -> int:
     if done.returncode:
         sys.exit(done.stderr)
     measured = [json.loads(line) for line in done.stdout.splitlines()]
-    print("| component | s to its first line | slowest | wanted |")
+    print("| component | CPU s to its first line | wall s | wanted on a free core |")
     print("|---|---|---|---|")
-    for name, fastest, slowest in sorted(measured, key=lambda row: -row[1]):
-        print(f"| {name} | {fastest:.2f} | {slowest:.2f} | {WANTED_SECONDS} |")
-    return 0 if max(fastest for _, fastest, _ in measured) <= WANTED_SECONDS else 1
+    for name, cpu_seconds, wall_seconds in sorted(measured, key=lambda row: -row[1]):
+        print(f"| {name} | {cpu_seconds:.2f} | {wall_seconds:.2f} | {WANTED_SECONDS} |")
+    return 0 if max(cpu_seconds for _, cpu_seconds, _ in measured) <= WANTED_SECONDS else 1
 
 
 if __name__ == "__main__":
