@@ -6,6 +6,7 @@
 #   TOOLS="ghz"         load generators that must be there; default "ghz vegeta"
 #   REPOSITORY=NAME     before the images' names; default localhost/model-load-test
 #   TENSORFLOW=PACKAGE  put TensorFlow into the embedded server, such as TENSORFLOW=tensorflow-cpu
+#   EXTRAS="run mlmd"   the package's extras in the load-test image; default as in its Dockerfile
 #   ONLY=load-test      builds one of the two
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,6 +30,6 @@ if [ -n "${GENERATORS:-}" ]; then
     # Links are followed: Docker sees nothing outside the folder it is given.
     find -L "$GENERATORS" -maxdepth 1 -type f \( -name 'ghz*' -o -name 'vegeta*' \) -exec cp -L {} build/generators/ \;
 fi
-build load-test load_test --build-arg "GENERATORS=${TOOLS:-ghz vegeta}"
+build load-test load_test --build-arg "GENERATORS=${TOOLS:-ghz vegeta}" ${EXTRAS:+--build-arg "EXTRAS=$EXTRAS"}
 build embedded-server embedded_server --build-arg "TENSORFLOW=${TENSORFLOW:-}" \
     --build-arg "BACKEND=$([ -n "${TENSORFLOW:-}" ] && echo saved-model || echo numpy)"
