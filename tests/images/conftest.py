@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 import pytest
 
-from model_load_test.components.version import __version__
-
 HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 """As in a namespace under the restricted profile, with a read-only root besides."""
 
@@ -33,20 +31,13 @@ def docker() -> Docker:
 
 
 @pytest.fixture(scope="session")
-def load_test_image(docker: Docker) -> str:
-    return _built(docker, "load-test")
+def load_test_image(docker: Docker, built_image: Callable[..., str]) -> str:
+    return built_image("load-test")
 
 
 @pytest.fixture(scope="session")
-def server_image(docker: Docker) -> str:
-    return _built(docker, "embedded-server")
-
-
-def _built(docker: Docker, name: str) -> str:
-    image = f"localhost/model-load-test/{name}:{__version__}"
-    if docker("image", "inspect", image, check=False).returncode:
-        pytest.skip(f"{image} is not built: run `make images`")
-    return image
+def server_image(docker: Docker, built_image: Callable[..., str]) -> str:
+    return built_image("embedded-server", holds_the_components=False)
 
 
 @pytest.fixture(scope="session")

@@ -78,10 +78,10 @@ def client(path: Path, *words: str) -> subprocess.Popen[str]:
 
 def is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return state.rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def wait_until(holds: object, seconds: float = 30.0) -> bool:

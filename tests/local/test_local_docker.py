@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -27,35 +26,17 @@ local.init(runner, pipeline_root=sys.argv[2], raise_on_error=True)
 task = components.load_component_from_file(sys.argv[1])(**json.loads(sys.argv[3]))
 print("OUTPUTS", json.dumps(dict(task.outputs), default=lambda artifact: artifact.path))
 """
-HASHES = """
-import hashlib, json, pathlib, sys
-root = pathlib.Path(sys.argv[1])
-files = sorted(root.rglob("*.py"))
-print(json.dumps({str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}))
-"""
 WIDE_MARGINS = {"mean": 2.0, "p50": 2.0, "p95": 4.0, "p99": 6.0, "errors": 0.05, "goodput": 0.5}
 """A busy test machine must not decide these tests: equal is within a factor, slower is far beyond."""
 
 
 @pytest.fixture(scope="module")
-def image(repository: Path) -> str:
+def image(built_image: Callable[..., str]) -> str:
     """The image of this very tree; one of another would be asked for functions that it does not have."""
     pytest.importorskip("docker", reason="the package `docker` is not installed")
     if not shutil.which("docker") or docker("version").returncode:
         pytest.skip("no Docker daemon answers here")
-    if docker("image", "inspect", IMAGE).returncode:
-        pytest.skip(f"{IMAGE} is not built: run `make images`")
-    inside = "/opt/model-load-test/package/model_load_test/components"
-    said = docker("run", "--rm", "--entrypoint", "python3", IMAGE, "-c", HASHES, inside)
-    assert said.returncode == 0, said.stderr
-    components = repository / "components"
-    ours = {
-        str(path.relative_to(components)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in components.rglob("*.py")
-    }
-    if json.loads(said.stdout) != ours:
-        pytest.skip(f"{IMAGE} was built of other sources than these: run `make images`")
-    return IMAGE
+    return built_image("load-test")
 
 
 def docker(*words: str) -> subprocess.CompletedProcess[str]:
