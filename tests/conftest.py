@@ -47,17 +47,7 @@ def built_image(repository: Path) -> Callable[..., str]:
 
     def of(name: str, *, holds_the_components: bool = True) -> str:
         image = f"localhost/model-load-test/{name}:{__version__}"
-        command = [
-            "docker",
-            "run",
-            "--rm",
-            "--entrypoint",
-            "python3",
-            image,
-            "-c",
-            HASHES,
-            COMPONENTS_IN_IMAGE,
-        ]
+        entry = ["--entrypoint", "python3", image, "-c", HASHES, COMPONENTS_IN_IMAGE]
         if subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode:
             pytest.skip(f"{image} is not built: run `make images`")
         if not holds_the_components:
