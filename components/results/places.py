@@ -27,6 +27,8 @@ _WORD: Final = 8
 _MOST_DIGITS: Final = 2 * _WORD - 1
 PADDING_BYTES: Final = LONGEST_CONSTANT + 3 * _WORD
 """Room behind a text from whose end on it may be asked for any constant or number."""
+_AT_ONCE: Final = 120_000
+"""Bytes of a temporary array: it stays in the cache, and malloc does not ask the system for it."""
 _ZEROS: Final = np.uint64(0x3030303030303030)
 _SEVEN_BITS: Final = np.uint64(0x7F7F7F7F7F7F7F7F)
 _TO_EIGHTH_BIT: Final = np.uint64(0x7676767676767676)
@@ -77,15 +79,11 @@ class Text:
 
     def places_of(self, character: bytes) -> Int64s:
         """Where a character stands."""
-        equal = np.zeros(-(-self.length // _WORD) * _WORD, dtype=np.bool_)
-        np.equal(self.characters[: self.length], ord(character), out=equal[: self.length])
-        # of a character that is rare, few words have one, and hardly any has two
-        words = equal.view(np.uint64)
-        having = np.flatnonzero(words != 0)
-        bits = words[having]
-        if (bits & (bits - np.uint64(1))).any():
-            return np.flatnonzero(equal)
-        return having * _WORD + _bytes_of_bits(bits)
+        parts = [
+            first + _places_of(self.characters[first : min(first + _AT_ONCE, self.length)], ord(character))
+            for first in range(0, self.length, _AT_ONCE)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     def words(self, places: Int64s) -> Words:
         """The eight characters from each place on; the first is the lowest byte."""
@@ -97,6 +95,18 @@ class Text:
         of_length = (len(self._padded) - length + 1,)
         windows: Windows = np.ndarray(of_length, f"V{length}", self._padded, strides=(1,))[places]
         return windows
+
+
+def _places_of(characters: Characters, character: int) -> Int64s:
+    equal = np.zeros(-(-len(characters) // _WORD) * _WORD, dtype=np.bool_)
+    np.equal(characters, character, out=equal[: len(characters)])
+    # of a character that is rare, few words have one, and hardly any has two
+    words = equal.view(np.uint64)
+    having = np.flatnonzero(words != 0)
+    bits = words[having]
+    if (bits & (bits - np.uint64(1))).any():
+        return np.flatnonzero(equal)
+    return having * _WORD + _bytes_of_bits(bits)
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,11 @@ class Values:
 
 def constant_everywhere(text: Text, places: Int64s, constant: bytes) -> bool:
     """Whether `constant`, of `LONGEST_CONSTANT` characters at most, stands at every place."""
-    return text.windows(places, len(constant)).tobytes() == constant * len(places)
+    rows = max(1, _AT_ONCE // len(constant))
+    return all(
+        text.windows(some, len(constant)).tobytes() == constant * len(some)
+        for some in (places[first : first + rows] for first in range(0, len(places), rows))
+    )
 
 
 def constant_at(text: Text, places: Int64s, constant: bytes) -> Bools:
