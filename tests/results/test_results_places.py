@@ -47,6 +47,16 @@ def test_a_character_is_found_wherever_it_stands(text: bytes) -> None:
     assert Text(text).places_of(b"\n").tolist() == expected
 
 
+def test_a_text_longer_than_what_is_looked_at_at_once_is_found_whole() -> None:
+    lines = 50_000
+    text = Text(b"abc\n" * lines)
+    assert text.places_of(b"\n").tolist() == list(range(3, 4 * lines, 4))
+    starts = np.arange(0, 4 * lines, 4)
+    assert constant_everywhere(text, starts, b"abc\n")
+    starts[-1] += 1
+    assert not constant_everywhere(text, starts, b"abc\n")
+
+
 def test_a_leading_zero_is_no_number_of_json() -> None:
     text, places = texts_and_places([b"0,", b"07,", b"70,", b"00,"])
     assert numbers_at(text, places).sound.tolist() == [True, False, True, False]
