@@ -179,7 +179,7 @@ def test_kfps_executor_runs_components_in_it(
     spec = next(yaml.safe_load_all((repository / "tests/compile/golden/kubeflow.yaml").read_text()))
     tmp_path.chmod(0o777)
 
-    def execute(name: str, parameters: dict[str, Any], inputs: dict[str, str], output: str) -> None:
+    def execute(name: str, parameters: dict[str, Any], inputs: dict[str, str]) -> None:
         component = spec["components"][f"comp-{name}"]
         container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
         kind = {"schemaTitle": "system.Dataset", "schemaVersion": "0.0.1"}
@@ -199,7 +199,9 @@ def test_kfps_executor_runs_components_in_it(
                 "artifacts": {key: artifact(key, path) for key, path in inputs.items()},
             },
             "outputs": {
-                "artifacts": {output: artifact(output, f"/out/{output}")},
+                "artifacts": {
+                    key: artifact(key, f"/out/{key}") for key in component["outputDefinitions"]["artifacts"]
+                },
                 "outputFile": f"/out/{name}.json",
             },
         }
@@ -209,9 +211,7 @@ def test_kfps_executor_runs_components_in_it(
 
     with server(docker, server_image) as endpoints:
         address = endpoints[protocol == "http"]
-        execute(
-            "generate-payload", {"endpoint": address, "model_name": "digits", "requests": 20}, {}, "payload"
-        )
+        execute("generate-payload", {"endpoint": address, "model_name": "digits", "requests": 20}, {})
         said = json.loads((tmp_path / "generate-payload.json").read_text())
         assert said["artifacts"]["payload"]["artifacts"][0]["metadata"]["hash"]
         load = {"rate_rps": 50, "block_seconds": 0.4, "looks": [2], "warmup_seconds": 0}
@@ -219,7 +219,6 @@ def test_kfps_executor_runs_components_in_it(
             "run-load-test",
             {"candidate_endpoint": address, "model_name": "digits", **load},
             {"payload": "/out/payload"},
-            "results",
         )
     from model_load_test.components.results.table import read_results
 

@@ -12,8 +12,8 @@ import yaml
 from google.protobuf import json_format
 
 from model_load_test.components.errors import InputError
-from model_load_test.components.kfp_version import SUPPORTED
-from model_load_test.pipelines.tfx import CompiledPipeline, insert_gate
+from model_load_test.components.kfp_version import SUPPORTED, require_kfp
+from model_load_test.pipelines.tfx import CompiledPipeline, compiled, insert_gate
 from model_load_test.pipelines.tfx.compiled import compile_pipeline, read_compiled
 from model_load_test.pipelines.tfx.graft import title_of
 
@@ -250,6 +250,9 @@ def test_a_file_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
 def test_a_kfp_that_cannot_compile_the_gate_is_refused(
     monkeypatch: pytest.MonkeyPatch, taxi: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(kfp, "__version__", "2.5.0")
-    with pytest.raises(InputError, match=r"kfp: '2\.5\.0': install kfp 2\.13 or newer"):
+    def refuse() -> None:
+        require_kfp({"kfp": "2.5.0", "kfp-kubernetes": "1.5.0"}.__getitem__)
+
+    monkeypatch.setattr(compiled, "require_kfp", refuse)
+    with pytest.raises(InputError, match=r"kfp: '2\.5\.0': install kfp>=2\.13,<3"):
         insert_gate(taxi, model_name="taxi", **ENDPOINTS)
