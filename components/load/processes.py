@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,7 +17,10 @@ from typing import Final
 from model_load_test.components.load.generators import GeneratorCommand
 from model_load_test.components.load.schedule import Arm
 
-_POLL_SECONDS: Final = 0.02
+_LOOK_SECONDS: Final = 0.1
+"""Rarely, since each look takes the processor from a generator that may be about to send."""
+_LOOK_BLINDLY_SECONDS: Final = 0.02
+"""Where the end of a process wakes nobody, as on macOS."""
 _REPORT_GRACE_SECONDS: Final = 3.0
 """An interrupted generator sends nothing more and writes its report; this long that may take."""
 _TICK_SECONDS: Final = 0.5
@@ -140,8 +145,23 @@ def _wait(processes: list[subprocess.Popen[bytes]], watch: _Watch) -> list[str]:
         if now >= next_tick:
             watch.tick()
             next_tick = now + _TICK_SECONDS
-        time.sleep(_POLL_SECONDS)
+        _wait_for_any_end(processes)
     return troubles
+
+
+def _wait_for_any_end(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Returns when one of the processes has ended, or after a moment."""
+    if not hasattr(os, "pidfd_open"):
+        time.sleep(_LOOK_BLINDLY_SECONDS)
+        return
+    ends = select.poll()
+    with ExitStack() as stack:
+        for process in processes:
+            if process.poll() is None:
+                end = os.pidfd_open(process.pid)
+                stack.callback(os.close, end)
+                ends.register(end, select.POLLIN)
+        ends.poll(_LOOK_SECONDS * 1e3)
 
 
 def _wait_until(processes: list[subprocess.Popen[bytes]], deadline: float) -> None:
