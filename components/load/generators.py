@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import math
 import re
@@ -104,11 +105,17 @@ def find_generator(tool: Tool) -> Generator:
         raise GeneratorMissing("tool", tool, remedy)
     flag = "--version" if tool == "ghz" else "-version"
     try:
-        answer = subprocess.run([executable, flag], capture_output=True, text=True, timeout=20, check=False)
+        version = _version(executable, flag, Path(executable).stat().st_mtime_ns)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise GeneratorMissing("tool", executable, f"it does not run ({error}); {remedy}") from None
+    return Generator(tool, executable, version)
+
+
+@functools.cache
+def _version(executable: str, flag: str, _changed_at_ns: int) -> str:
+    answer = subprocess.run([executable, flag], capture_output=True, text=True, timeout=20, check=False)
     said = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", answer.stdout + answer.stderr)
-    return Generator(tool, executable, said.group(1) if said else _recorded_version(executable))
+    return said.group(1) if said else _recorded_version(executable)
 
 
 def _find_locust() -> Generator:

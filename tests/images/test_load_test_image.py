@@ -53,6 +53,29 @@ def test_nothing_in_it_can_be_written_by_its_user(run_hardened: Any) -> None:
     assert not [path for path in found if path.startswith("/opt")], found
 
 
+STARTED = (
+    "model_load_test.components.load.job.generator",
+    "model_load_test.components.load.locust.worker",
+    "model_load_test.components.tasks.load",
+    "model_load_test.components.tasks.serving",
+    "model_load_test.components.gate.judge",
+    "model_load_test.components.report.html",
+    "kfp.dsl.executor_main",
+)
+"""What tasks and generators import before they do anything."""
+
+
+@pytest.mark.parametrize("module", STARTED)
+def test_nothing_is_compiled_anew_when_a_task_starts(run_hardened: Any, module: str) -> None:
+    said = run_hardened(
+        "python3", "-v", "-c", f"import {module}", options=("--env", "_KFP_RUNTIME=true")
+    ).stderr
+    assert "bytecode is stale" not in said
+    found = [line for line in said.splitlines() if line.startswith("# code object from ")]
+    assert len(found) > 50
+    assert [line for line in found if ".pyc" not in line] == []
+
+
 @pytest.mark.slow
 def test_it_is_small(docker: Any, load_test_image: str) -> None:
     on_disk = inspected(docker, load_test_image)["Size"]
