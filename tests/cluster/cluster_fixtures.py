@@ -12,6 +12,8 @@ stopped too). `make test-cluster` sets it. `sample` is for CI: on a disposable c
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -122,6 +124,18 @@ def _all_started(pods: list[Manifest]) -> bool:
                 node = pod["spec"]["nodeName"]
                 pytest.fail(f"{node} has no image {status['image']}: tests/cluster/images.sh puts it there")
     return bool(pods) and all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in pods)
+
+
+@pytest.fixture(scope="session")
+def compiled_pipelines(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with `kubeflow.yaml` and the others, compiled for the images on the nodes."""
+    folder = tmp_path_factory.mktemp("compiled")
+    subprocess.run(
+        [sys.executable, "-m", "model_load_test.pipelines.compiling", str(folder)],
+        env={**os.environ, "MODEL_LOAD_TEST_IMAGE": images.load_test},
+        check=True,
+    )
+    return folder
 
 
 @pytest.fixture

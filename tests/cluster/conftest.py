@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this one; tests are no package
 
 from cluster_fixtures import (
+    compiled_pipelines,
     deploy_server,
     disposable_cluster,
     images,
@@ -18,7 +19,7 @@ from cluster_fixtures import (
     namespace,
 )
 
-__all__ = ["deploy_server", "disposable_cluster", "images", "kube", "namespace"]
+__all__ = ["compiled_pipelines", "deploy_server", "disposable_cluster", "images", "kube", "namespace"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -208,27 +205,15 @@ def test_missing_rights_are_named_with_the_role_to_apply(
     pods.remove()
 
 
-@pytest.fixture(scope="module")
-def gate(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The gate, compiled for the images on the nodes."""
-    folder = tmp_path_factory.mktemp("compiled")
-    subprocess.run(
-        [sys.executable, "-m", "model_load_test.pipelines.compiling", str(folder)],
-        env={**os.environ, "MODEL_LOAD_TEST_IMAGE": images.load_test},
-        check=True,
-    )
-    return folder / "kubeflow.yaml"
-
-
 @pytest.mark.sampled
 def test_the_whole_gate_with_two_generators(
-    kube: Kube, namespace: str, images: Images, deploy_server: Callable[..., Server], gate: Path
+    kube: Kube, namespace: str, images: Images, deploy_server: Callable[..., Server], compiled_pipelines: Path
 ) -> None:
     grant(kube, namespace, "load-job")
     candidate, baseline = deploy_server("candidate", delay_ms=5), deploy_server("baseline", delay_ms=5)
     with pipeline_runner(kube, namespace, images.load_test) as runner:
         run = runner.run(
-            gate,
+            compiled_pipelines / "kubeflow.yaml",
             {
                 "candidate_endpoint": candidate.grpc,
                 "baseline_endpoint": baseline.grpc,

@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,18 +25,6 @@ SECRET = "model-load-test-connection"
 """What the pipeline mounts by default."""
 MOUNTED = "/var/run/secrets/model-load-test"
 FRONT = Path(__file__).with_name("tls_front.py")
-
-
-@pytest.fixture(scope="module")
-def gate(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The gate, compiled for the images on the nodes."""
-    folder = tmp_path_factory.mktemp("compiled")
-    subprocess.run(
-        [sys.executable, "-m", "model_load_test.pipelines.compiling", str(folder)],
-        env={**os.environ, "MODEL_LOAD_TEST_IMAGE": images.load_test},
-        check=True,
-    )
-    return folder / "kubeflow.yaml"
 
 
 def create_secret(kube: Kube, namespace: str, name: str, **content: bytes) -> None:
@@ -97,7 +82,7 @@ def test_ca_and_token_of_a_secret_are_used_and_seen_nowhere(
     namespace: str,
     images: Images,
     deploy_server: Callable[..., Server],
-    gate: Path,
+    compiled_pipelines: Path,
 ) -> None:
     grant(kube, namespace, "load-job")
     endpoint = start_front(kube, namespace, images.embedded_server, deploy_server("candidate", delay_ms=5))
@@ -108,7 +93,7 @@ def test_ca_and_token_of_a_secret_are_used_and_seen_nowhere(
     }
     with pipeline_runner(kube, namespace, images.load_test) as runner:
         run = runner.run(
-            gate,
+            compiled_pipelines / "kubeflow.yaml",
             {
                 "candidate_endpoint": endpoint,
                 "model_name": "digits",

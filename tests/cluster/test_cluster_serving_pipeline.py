@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,18 +31,6 @@ QUICK = {
 ACCOUNT = "pipeline-runner"
 
 
-@pytest.fixture(scope="module")
-def compiled(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pipeline, compiled for the images on the nodes."""
-    folder = tmp_path_factory.mktemp("compiled")
-    subprocess.run(
-        [sys.executable, "-m", "model_load_test.pipelines.compiling", str(folder)],
-        env={**os.environ, "MODEL_LOAD_TEST_IMAGE": images.load_test},
-        check=True,
-    )
-    return folder / "deploy_and_gate.yaml"
-
-
 @pytest.fixture
 def runner(kube: Kube, place: Place, images: Images) -> Iterator[Runner]:
     """What runs pipelines as a ServiceAccount that may do what the components say they need."""
@@ -60,7 +45,7 @@ def runner(kube: Kube, place: Place, images: Images) -> Iterator[Runner]:
         yield running
 
 
-def run(runner: Runner, compiled: Path, place: Place, **arguments: Any) -> PipelineRun:
+def run(runner: Runner, pipelines: Path, place: Place, **arguments: Any) -> PipelineRun:
     given = {
         "model_name": "digits",
         "candidate_model": f"{place.models}/new.tar.gz",
@@ -70,7 +55,7 @@ def run(runner: Runner, compiled: Path, place: Place, **arguments: Any) -> Pipel
         **QUICK,
         **arguments,
     }
-    return runner.run(compiled, given, service_account=ACCOUNT)
+    return runner.run(pipelines / "deploy_and_gate.yaml", given, service_account=ACCOUNT)
 
 
 def states(finished: PipelineRun) -> dict[str, str]:
@@ -83,9 +68,9 @@ def log_of(finished: PipelineRun, name: str) -> str:
 
 @pytest.mark.sampled
 def test_equal_models_pass_and_nothing_stays(
-    kube: Kube, runner: Runner, compiled: Path, place: Place
+    kube: Kube, runner: Runner, compiled_pipelines: Path, place: Place
 ) -> None:
-    finished = run(runner, compiled, place, validation_requests={"requests": 3})
+    finished = run(runner, compiled_pipelines, place, validation_requests={"requests": 3})
     assert finished.succeeded, {
         path: step.log[-2000:] for path, step in finished.steps.items() if step.state == "FAILED"
     }
@@ -95,16 +80,16 @@ def test_equal_models_pass_and_nothing_stays(
 
 
 def test_a_gate_that_breaks_the_run_leaves_no_servers(
-    kube: Kube, runner: Runner, compiled: Path, place: Place
+    kube: Kube, runner: Runner, compiled_pipelines: Path, place: Place
 ) -> None:
-    finished = run(runner, compiled, place, validate=False, objectives=["p50_ms<=0.001"])
+    finished = run(runner, compiled_pipelines, place, validate=False, objectives=["p50_ms<=0.001"])
     assert states(finished)["enforce-gate"] == "FAILED"
     assert states(finished)["teardown-model-server"] == "SUCCEEDED"
     assert kube.objects_of_runs(place.cluster.namespace) == []
 
 
 def test_a_model_that_is_not_blessed_is_never_deployed_beside_the_baseline(
-    kube: Kube, runner: Runner, compiled: Path, place: Place
+    kube: Kube, runner: Runner, compiled_pipelines: Path, place: Place
 ) -> None:
     serving = {
         "kind": "embedded",
@@ -112,7 +97,7 @@ def test_a_model_that_is_not_blessed_is_never_deployed_beside_the_baseline(
         "flags": ["--backend=saved-model"],
         "grace_seconds": 1,
     }
-    finished = run(runner, compiled, place, serving=serving)
+    finished = run(runner, compiled_pipelines, place, serving=serving)
     found = states(finished)
     assert found["validate-model-server"] == "SUCCEEDED"
     assert found["deploy-model-server"] == "FAILED"
@@ -122,8 +107,10 @@ def test_a_model_that_is_not_blessed_is_never_deployed_beside_the_baseline(
 
 
 def test_a_blessing_from_upstream_that_is_none_stops_the_run_with_its_reason(
-    runner: Runner, compiled: Path, place: Place
+    runner: Runner, compiled_pipelines: Path, place: Place
 ) -> None:
-    finished = run(runner, compiled, place, infra_blessing='{"blessed": 0, "reason": "it ran out of memory"}')
+    finished = run(
+        runner, compiled_pipelines, place, infra_blessing='{"blessed": 0, "reason": "it ran out of memory"}'
+    )
     assert states(finished)["plan-serving"] == "FAILED"
     assert "it ran out of memory" in log_of(finished, "plan-serving")
