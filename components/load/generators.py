@@ -177,7 +177,6 @@ def _vegeta_command(generator: Generator, spec: LoadSpec, attack: Attack) -> Gen
     command = (
         generator.executable,
         "attack",
-        f"-name={attack.report.stem}",
         "-format=json",
         f"-targets={attack.source}",
         *_vegeta_load(spec, attack),
