@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from model_load_test.components.load import processes
 from model_load_test.components.load.generators import GeneratorCommand
 from model_load_test.components.load.processes import Interruption, run_generators
 
@@ -110,3 +111,24 @@ def test_somebody_is_told_twice_a_second_that_it_runs(tmp_path: Path) -> None:
         tick=lambda: ticks.append(1),
     )
     assert 1 <= len(ticks) <= 3
+
+
+def test_the_end_of_a_generator_wakes_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it need not look often, which would take the processor from the generators."""
+    if not hasattr(os, "pidfd_open"):
+        pytest.skip("this system tells nobody of a process's end")
+    monkeypatch.setattr(processes, "_LOOK_SECONDS", 15.0)
+    begun = time.monotonic()
+    (end,) = run_generators(
+        {"candidate": command(tmp_path, "sleep 0.3; echo {} > REPORT")}, 60, Interruption()
+    )
+    assert not end.trouble
+    assert time.monotonic() - begun < 10
+
+
+def test_where_an_end_wakes_nobody_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    (end,) = run_generators(
+        {"candidate": command(tmp_path, "sleep 0.1; echo {} > REPORT")}, 20, Interruption()
+    )
+    assert not end.trouble
