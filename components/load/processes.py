@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,13 +18,12 @@ from typing import Final
 from model_load_test.components.load.generators import GeneratorCommand
 from model_load_test.components.load.schedule import Arm
 
-_LOOK_SECONDS: Final = 0.1
-"""Rarely, since each look takes the processor from a generator that may be about to send."""
 _LOOK_BLINDLY_SECONDS: Final = 0.02
 """Where the end of a process wakes nobody, as on macOS."""
 _REPORT_GRACE_SECONDS: Final = 3.0
 """An interrupted generator sends nothing more and writes its report; this long that may take."""
 _TICK_SECONDS: Final = 0.5
+"""Rarely, since whatever runs takes the processor from a generator that may be about to send."""
 _PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "ftp_proxy"})
 """A proxy from the environment would stand between the generator and the server it is to measure."""
 _SHOWN_CHARACTERS: Final = 300
@@ -45,11 +45,19 @@ class Interruption:
     def __init__(self) -> None:
         self._event = threading.Event()
         self.reason = ""
+        self._wake, self._waker = os.pipe()
+        weakref.finalize(self, _close, self._wake, self._waker)
 
     def set(self, reason: str) -> None:
         """Asks for the stop; the first reason stays."""
         self.reason = self.reason or reason
-        self._event.set()
+        if not self._event.is_set():
+            self._event.set()
+            os.write(self._waker, b"!")
+
+    def fileno(self) -> int:
+        """Of a file that can be read from once a stop was asked for: it wakes who polls."""
+        return self._wake
 
     def wait(self, seconds: float) -> None:
         """Waits so long, or until the stop is asked for."""
@@ -58,6 +66,11 @@ class Interruption:
     def is_set(self) -> bool:
         """Whether a stop was asked for."""
         return self._event.is_set()
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def run_generators(
@@ -126,42 +139,54 @@ def _wait(processes: list[subprocess.Popen[bytes]], watch: _Watch) -> list[str]:
     """Waits for all processes; says of each why it was stopped, empty when it was not."""
     troubles = [""] * len(processes)
     next_tick = time.monotonic() + _TICK_SECONDS
-    while any(process.poll() is None for process in processes):
-        now = time.monotonic()
-        late = now > watch.deadline
-        if late or watch.interruption.is_set():
-            why = (
-                "it hung and was stopped at its deadline"
-                if late
-                else f"it was stopped: {watch.interruption.reason}"
-            )
-            for index, process in enumerate(processes):
-                if process.poll() is None:
-                    troubles[index] = why
-                    process.send_signal(signal.SIGINT)
-            grace_seconds = _REPORT_GRACE_SECONDS + (0.0 if late else watch.answer_seconds)
-            _wait_until(processes, time.monotonic() + grace_seconds)
-            break
-        if now >= next_tick:
-            watch.tick()
-            next_tick = now + _TICK_SECONDS
-        _wait_for_any_end(processes)
+    with ExitStack() as files:
+        news = _News(processes, watch.interruption, files)
+        while any(process.poll() is None for process in processes):
+            now = time.monotonic()
+            late = now > watch.deadline
+            if late or watch.interruption.is_set():
+                why = (
+                    "it hung and was stopped at its deadline"
+                    if late
+                    else f"it was stopped: {watch.interruption.reason}"
+                )
+                for index, process in enumerate(processes):
+                    if process.poll() is None:
+                        troubles[index] = why
+                        process.send_signal(signal.SIGINT)
+                grace_seconds = _REPORT_GRACE_SECONDS + (0.0 if late else watch.answer_seconds)
+                _wait_until(processes, time.monotonic() + grace_seconds)
+                break
+            if now >= next_tick:
+                watch.tick()
+                next_tick = now + _TICK_SECONDS
+            news.wait(min(next_tick, watch.deadline) - time.monotonic())
     return troubles
 
 
-def _wait_for_any_end(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Returns when one of the processes has ended, or after a moment."""
-    if not hasattr(os, "pidfd_open"):
-        time.sleep(_LOOK_BLINDLY_SECONDS)
-        return
-    ends = select.poll()
-    with ExitStack() as stack:
-        for process in processes:
-            if process.poll() is None:
+class _News:
+    """Waits until a process ends or a stop is asked for."""
+
+    def __init__(
+        self, processes: list[subprocess.Popen[bytes]], interruption: Interruption, files: ExitStack
+    ) -> None:
+        self._interruption = interruption
+        self._poll = select.poll() if hasattr(os, "pidfd_open") else None
+        if self._poll is not None:
+            self._poll.register(interruption, select.POLLIN)
+            for process in processes:
                 end = os.pidfd_open(process.pid)
-                stack.callback(os.close, end)
-                ends.register(end, select.POLLIN)
-        ends.poll(_LOOK_SECONDS * 1e3)
+                files.callback(os.close, end)
+                self._poll.register(end, select.POLLIN)
+
+    def wait(self, seconds: float) -> None:
+        """Returns when there is news, or after so long, or a moment where nothing tells."""
+        if self._poll is None:
+            self._interruption.wait(_LOOK_BLINDLY_SECONDS)
+            return
+        for descriptor, _ in self._poll.poll(max(0.0, seconds) * 1e3):
+            if descriptor != self._interruption.fileno():
+                self._poll.unregister(descriptor)
 
 
 def _wait_until(processes: list[subprocess.Popen[bytes]], deadline: float) -> None:

@@ -12,6 +12,7 @@ import pytest
 from model_load_test.components.load import processes
 from model_load_test.components.load.generators import GeneratorCommand
 from model_load_test.components.load.processes import Interruption, run_generators
+from model_load_test.components.load.run import interruptible
 
 
 def command(tmp_path: Path, script: str, name: str = "candidate") -> GeneratorCommand:
@@ -117,13 +118,44 @@ def test_the_end_of_a_generator_wakes_the_run(tmp_path: Path, monkeypatch: pytes
     """So that it need not look often, which would take the processor from the generators."""
     if not hasattr(os, "pidfd_open"):
         pytest.skip("this system tells nobody of a process's end")
-    monkeypatch.setattr(processes, "_LOOK_SECONDS", 15.0)
+    monkeypatch.setattr(processes, "_TICK_SECONDS", 15.0)
     begun = time.monotonic()
     (end,) = run_generators(
         {"candidate": command(tmp_path, "sleep 0.3; echo {} > REPORT")}, 60, Interruption()
     )
     assert not end.trouble
     assert time.monotonic() - begun < 10
+
+
+def test_a_stop_wakes_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_TICK_SECONDS", 15.0)
+    interruption = Interruption()
+    threading.Timer(0.3, lambda: interruption.set("the run received SIGTERM")).start()
+    script = "trap 'echo kept > REPORT; exit 0' INT; while true; do sleep 0.05; done"
+    begun = time.monotonic()
+    (end,) = run_generators({"candidate": command(tmp_path, script)}, 60, interruption)
+    assert "SIGTERM" in end.trouble
+    assert time.monotonic() - begun < 10
+
+
+def test_a_signal_to_the_run_wakes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_TICK_SECONDS", 15.0)
+    interruption = Interruption()
+    script = "trap 'echo kept > REPORT; exit 0' INT; kill -TERM PARENT; while true; do sleep 0.05; done"
+    begun = time.monotonic()
+    with interruptible(interruption):
+        (end,) = run_generators(
+            {"candidate": command(tmp_path, script.replace("PARENT", str(os.getpid())))}, 60, interruption
+        )
+    assert "SIGTERM" in end.trouble
+    assert time.monotonic() - begun < 10
+
+
+def test_an_interruption_leaves_no_open_file() -> None:
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(20):
+        Interruption().set("over")
+    assert len(list(Path("/dev/fd").iterdir())) < before + 20
 
 
 def test_where_an_end_wakes_nobody_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
