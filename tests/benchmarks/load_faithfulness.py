@@ -222,12 +222,13 @@ def _measured(rows: pa.Table, asked_at_ns: int) -> Measured:
 def _highest_rate(test: LoadTest) -> float:
     """The highest rate, in steps of a quarter, at which the bare tool keeps up and no queue forms.
 
-    Beyond it, latency is the length of a queue, which no two loads have alike.
+    Beyond it, latency is the length of a queue, which no two loads have alike; and where it ends
+    differs from minute to minute, so the step below the last that held is taken.
     """
-    held, rate_rps = 100.0, 250.0
-    while rate_rps < 50_000 and all(_holds(test, rate_rps) for _ in range(HELD_TRIES)):
-        held, rate_rps = rate_rps, float(round(rate_rps * 1.25))
-    return held
+    steps = [250.0]
+    while all(_holds(test, steps[-1]) for _ in range(HELD_TRIES)):
+        steps.append(float(round(steps[-1] * 1.25)))
+    return steps[max(0, len(steps) - 3)]
 
 
 def _holds(test: LoadTest, rate_rps: float) -> bool:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 
@@ -62,9 +64,31 @@ def test_a_watch_tells_its_own_cost_and_what_the_machine_did() -> None:
     if sys.platform == "linux":
         assert numbers["sockets_peak"] >= 0
         assert numbers["ports_share"] == pytest.approx(
-            numbers["sockets_peak"] / (ephemeral_ports() or 0), rel=0.01
+            numbers["sockets_peak"] / (ephemeral_ports() or 0), abs=1e-6
         )
         assert numbers["runnable_per_core_peak"] >= numbers["runnable_per_core"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux only")
+def test_the_watch_stands_back_for_the_generators_alone() -> None:
+    """The run's own threads and what they start keep their place."""
+    looked = threading.Event()
+
+    def is_generator_then_tell(words: Sequence[str]) -> bool:
+        looked.set()
+        return is_generator(words)
+
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    idle = subprocess.Popen([sys.executable, "-c", IDLE])
+    try:
+        with SaturationWatch(is_generator_then_tell, every_seconds=0.05):
+            assert looked.wait(30)
+            (thread,) = (one for one in threading.enumerate() if one.name == "saturation")
+            assert os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) == 19
+            assert os.getpriority(os.PRIO_PROCESS, 0) == before
+    finally:
+        idle.kill()
+        idle.wait()
 
 
 def test_the_way_to_the_server_is_measured_by_connecting() -> None:
