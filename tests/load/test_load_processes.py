@@ -64,7 +64,10 @@ def test_a_generator_that_ignores_the_interruption_is_killed(tmp_path: Path) -> 
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_an_interruption_ends_the_run_at_once_with_its_reason(tmp_path: Path) -> None:
+def test_an_interruption_ends_the_run_at_once_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_TICK_SECONDS", 15.0)
     interruption = Interruption()
     threading.Timer(0.3, lambda: interruption.set("the run received SIGTERM")).start()
     script = "trap 'echo kept > REPORT; exit 0' INT; while true; do sleep 0.05; done"
@@ -72,7 +75,7 @@ def test_an_interruption_ends_the_run_at_once_with_its_reason(tmp_path: Path) ->
     (end,) = run_generators({"candidate": command(tmp_path, script)}, 60, interruption)
     assert "SIGTERM" in end.trouble
     assert end.report.exists()
-    assert time.monotonic() - before < 30, "it did not wait for the deadline"
+    assert time.monotonic() - before < 10, "it waited neither for its deadline nor for its next look"
 
 
 def test_an_interrupted_generator_may_wait_for_the_answers_it_is_owed(tmp_path: Path) -> None:
@@ -124,17 +127,6 @@ def test_the_end_of_a_generator_wakes_the_run(tmp_path: Path, monkeypatch: pytes
         {"candidate": command(tmp_path, "sleep 0.3; echo {} > REPORT")}, 60, Interruption()
     )
     assert not end.trouble
-    assert time.monotonic() - begun < 10
-
-
-def test_a_stop_wakes_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_TICK_SECONDS", 15.0)
-    interruption = Interruption()
-    threading.Timer(0.3, lambda: interruption.set("the run received SIGTERM")).start()
-    script = "trap 'echo kept > REPORT; exit 0' INT; while true; do sleep 0.05; done"
-    begun = time.monotonic()
-    (end,) = run_generators({"candidate": command(tmp_path, script)}, 60, interruption)
-    assert "SIGTERM" in end.trouble
     assert time.monotonic() - begun < 10
 
 
