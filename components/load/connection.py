@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from model_load_test.components.errors import InputError
 from model_load_test.components.google_cloud.credentials import SURELY_LASTING_SECONDS, google_headers
 from model_load_test.components.load.spec import LoadSpec
 from model_load_test.components.parameters import refuse_unknown
+from model_load_test.components.payload.manifest import HttpBody
 from model_load_test.components.protocols.access import Access
 from model_load_test.components.protocols.endpoint import Endpoint, parse_endpoint
 
@@ -285,7 +288,7 @@ def write_vegeta_targets(
     path: Path,
     endpoint: Endpoint,
     url_path: str,
-    bodies: Sequence[bytes],
+    bodies: Sequence[HttpBody],
     options: ConnectionOptions,
 ) -> None:
     """Writes vegeta's JSON target file, readable by its owner alone: each body as one POST.
@@ -293,18 +296,25 @@ def write_vegeta_targets(
     Where the server's certificate has another name, the URLs call it by that name, and vegeta is
     told (`-connect-to`) to connect to the endpoint all the same; it has no flag for the name.
     """
-    header = {"Content-Type": ["application/json"]}
-    header.update({name.title(): [value] for name, value in options.header_values().items()})
+    header = {name.title(): [value] for name, value in options.header_values().items()}
     if options.host or endpoint.port == _USUAL_PORTS.get(endpoint.scheme):
         # Go's Host has the port that the URL names; some proxies know their hosts without it only.
         header["Host"] = [options.host or options.server_name or endpoint.address.rpartition(":")[0]]
     base = str(endpoint)
     if options.server_name:
         base = base.replace(endpoint.address, f"{options.server_name}:{endpoint.port}", 1)
-    target = {"method": "POST", "url": f"{base}{url_path}", "header": header}
-    start = json.dumps(target).removesuffix("}").encode()
-    lines = (b'%s, "body": "%s"}\n' % (start, base64.b64encode(body)) for body in bodies)
-    _write_secret(path, b"".join(lines))
+
+    def line(body: HttpBody) -> bytes:
+        of_body = {name: [value] for name, value in body.headers.items()}
+        target = {
+            "method": "POST",
+            "url": f"{base}{url_path}",
+            "header": {**of_body, **header},
+            "body": base64.b64encode(body.content).decode(),
+        }
+        return msgspec.json.encode(target) + b"\n"
+
+    _write_secret(path, b"".join(map(line, bodies)))
 
 
 def _header_files(token_file: str, header_files: object) -> tuple[HeaderFile, ...]:

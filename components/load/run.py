@@ -55,7 +55,7 @@ from model_load_test.components.load.schedule import (
     warmup_segment,
 )
 from model_load_test.components.load.spec import LoadSpec
-from model_load_test.components.payload.manifest import PayloadManifest, read_bodies, read_manifest
+from model_load_test.components.payload.manifest import PayloadManifest, read_http_bodies, read_manifest
 from model_load_test.components.protocols.endpoint import Endpoint
 from model_load_test.components.results.checks import Check, Consequence
 from model_load_test.components.results.errors import ResultsError
@@ -312,7 +312,7 @@ def request_sources(test: LoadTest) -> dict[Arm, Path]:
     if test.spec.protocol == "grpc":
         write_ghz_metadata(test.work_path / _GHZ_METADATA_NAME, test.connection)
         return dict.fromkeys(test.endpoints, test.payload_path)
-    manifest, bodies = read_manifest(test.payload_path), read_bodies(test.payload_path)
+    manifest, bodies = read_manifest(test.payload_path), read_http_bodies(test.payload_path)
     sources = {arm: _targets_path(test, arm) for arm in test.endpoints}
     for arm, endpoint in test.endpoints.items():
         write_vegeta_targets(sources[arm], endpoint, manifest.path, bodies, test.connection)

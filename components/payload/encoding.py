@@ -13,7 +13,9 @@ import msgspec
 import numpy as np
 
 from model_load_test.components.payload.manifest import (
+    BINARY,
     GRPC_REQUESTS_NAME,
+    HTTP_BINARY_BODIES_NAME,
     HTTP_BODIES_NAME,
     PayloadError,
 )
@@ -72,8 +74,8 @@ def encoding_of(
         model_name: The model's name on the server.
         signatures: The signatures that the set calls.
         body_format: `auto`, or one of the API's choices: row or columnar (TF Serving over REST), raw
-            or typed (Open Inference over gRPC), tensor or ndarray (Seldon), instances, row, columnar or
-            oip (Vertex AI).
+            or typed (Open Inference over gRPC), json or binary (over REST), tensor or ndarray
+            (Seldon), instances, row, columnar or oip (Vertex AI).
 
     Raises:
         PayloadError: That API cannot carry the signatures' inputs over that protocol, or has no such
@@ -229,9 +231,14 @@ def _open_inference_grpc(model_name: str, signature: Signature, body_format: str
 
 
 def _open_inference_http(model_name: str, signature: Signature, body_format: str) -> Encoding:
-    _refuse_format(body_format)
+    chosen = "json" if body_format == "auto" else body_format
+    if chosen not in ("json", BINARY):
+        raise PayloadError("body_format", body_format, "choose auto, json or binary")
     for name, spec in signature.inputs.items():
         _datatype(name, spec.dtype)
+    path = f"{open_inference.model_path(model_name)}/infer"
+    if chosen == BINARY:
+        return Encoding(HTTP_BINARY_BODIES_NAME, "POST", path, BINARY, _binary_record)
     _refuse_dtypes(signature, _OPEN_INFERENCE_JSON, "Open Inference's JSON")
 
     def record(signature: Signature, inputs: Mapping[str, Array]) -> bytes:
@@ -252,8 +259,25 @@ def _open_inference_http(model_name: str, signature: Signature, body_format: str
             tensors.append(tensor)
         return _json_line({"inputs": tensors})
 
-    path = f"{open_inference.model_path(model_name)}/infer"
-    return Encoding(HTTP_BODIES_NAME, "POST", path, "", record)
+    return Encoding(HTTP_BODIES_NAME, "POST", path, chosen, record)
+
+
+def _binary_record(signature: Signature, inputs: Mapping[str, Array]) -> bytes:
+    """The body of the binary tensor data extension, after its length: a line of JSON, then the bytes.
+
+    https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+    """
+    contents = [raw_contents(array) for array in inputs.values()]
+    tensors = [
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "datatype": datatype_of(signature.inputs[name].dtype),
+            "parameters": {"binary_data_size": len(content)},
+        }
+        for (name, array), content in zip(inputs.items(), contents, strict=True)
+    ]
+    return _after_its_length(b"".join((_json_line({"inputs": tensors}), *contents)))
 
 
 def _datatype(name: str, dtype: str) -> str:
@@ -333,7 +357,10 @@ def _vertex(protocol: Protocol, signatures: Sequence[Signature], body_format: st
 
 def delimited(message: Any) -> bytes:
     """A message behind its length, as protobuf's delimited streams have it."""
-    content: bytes = message.SerializeToString(deterministic=True)
+    return _after_its_length(message.SerializeToString(deterministic=True))
+
+
+def _after_its_length(content: bytes) -> bytes:
     return _varint(len(content)) + content
 
 

@@ -18,6 +18,7 @@ from model_load_test.components.payload.encoding import (
 )
 from model_load_test.components.payload.examples import read_examples, signature_of_examples
 from model_load_test.components.payload.manifest import (
+    BINARY,
     MANIFEST_NAME,
     PayloadError,
     PayloadInput,
@@ -33,7 +34,13 @@ from model_load_test.components.payload.values import (
     parse_variation,
     refuse_unmakeable,
 )
-from model_load_test.components.protocols.client import Api, detect_api, model_metadata, parse_api
+from model_load_test.components.protocols.client import (
+    Api,
+    detect_api,
+    dtypes_as_bytes,
+    model_metadata,
+    parse_api,
+)
 from model_load_test.components.protocols.endpoint import Endpoint
 from model_load_test.components.protocols.protoset import protoset_of_method
 from model_load_test.components.protocols.saved_model import read_signatures
@@ -112,7 +119,8 @@ def make_payload(
         examples: The user's own data to draw from, as `read_examples` reads it; without, values are
             random.
         inputs: The model's inputs, such as `{"x": "float32[?, 4]"}`, for servers that publish none.
-        body_format: How requests are written where the API has a choice; auto is the one that suits.
+        body_format: How requests are written where the API has a choice; auto is the one that suits
+            the inputs and the server.
         seed: The same seed makes the same requests, on every machine.
 
     Returns:
@@ -134,9 +142,10 @@ def make_payload(
     parts = tuple(
         _part(use, published, common, variation, _Model(model_name, chosen_api, inputs or {})) for use in mix
     )
-    encoding = encoding_of(
-        chosen_api, chosen_protocol, model_name, [part.signature for part in parts], body_format
-    )
+    called = [part.signature for part in parts]
+    if body_format == "auto" and chosen_protocol == "http" and _needs_binary(source, chosen_api, called):
+        body_format = BINARY
+    encoding = encoding_of(chosen_api, chosen_protocol, model_name, called, body_format)
     folder = Path(out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -187,6 +196,14 @@ def _api(source: Endpoint | Path | str, model_name: str, api: str) -> Api:
     if parsed:
         return parsed
     return detect_api(source, model_name) if isinstance(source, Endpoint) else "tf-serving"
+
+
+def _needs_binary(source: Endpoint | Path | str, api: Api, called: Sequence[Signature]) -> bool:
+    """Whether an input would not survive JSON, and the server takes its bytes as they are."""
+    if api != "oip" or not isinstance(source, Endpoint):
+        return False
+    dtypes = {spec.dtype for signature in called for spec in signature.inputs.values()}
+    return not dtypes.isdisjoint(dtypes_as_bytes(source))
 
 
 def _published(source: Endpoint | Path | str, model_name: str, api: Api) -> dict[str, Signature]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from model_load_test.components.errors import InputError
 from model_load_test.components.protocols.client import Api
+from model_load_test.components.protocols.open_inference import JSON_LENGTH_HEADER
 
 SCHEMA_VERSION: Final = 2
 
@@ -18,6 +20,11 @@ GRPC_REQUESTS_NAME: Final = "requests.bin"
 """Binary request messages, each after its length as a varint: ghz's --binary-file."""
 HTTP_BODIES_NAME: Final = "bodies.jsonl"
 """One REST body a line."""
+HTTP_BINARY_BODIES_NAME: Final = "bodies.bin"
+"""Each body after its length, as in the file for gRPC."""
+JSON_HEADERS: Final[Mapping[str, str]] = MappingProxyType({"Content-Type": "application/json"})
+BINARY: Final = "binary"
+"""The body format of Open Inference's binary tensors: a line of JSON, and the tensors' bytes after it."""
 
 
 class PayloadError(InputError):
@@ -67,8 +74,8 @@ class PayloadManifest(msgspec.Struct, frozen=True):
     varied: Mapping[str, str] = {}
     """What varies between requests, and by which distribution, in words."""
     body_format: str = ""
-    """How the API's requests are written where it offers a choice: row or columnar, raw or typed, tensor
-    or ndarray."""
+    """How the API's requests are written where it offers a choice: row or columnar, raw or typed, json or
+    binary, tensor or ndarray."""
     protoset: str = ""
     """The file in the folder that describes the messages: ghz's --protoset; empty for HTTP."""
     schema_version: int = SCHEMA_VERSION
@@ -120,7 +127,9 @@ def _refuse_other_version(version: int) -> None:
 
 def content_path(folder: Path, manifest: PayloadManifest) -> Path:
     """The file with the requests."""
-    return folder / (GRPC_REQUESTS_NAME if manifest.protocol == "grpc" else HTTP_BODIES_NAME)
+    if manifest.protocol == "grpc":
+        return folder / GRPC_REQUESTS_NAME
+    return folder / (HTTP_BINARY_BODIES_NAME if manifest.body_format == BINARY else HTTP_BODIES_NAME)
 
 
 def _refuse_incomplete(content: Path, content_bytes: int) -> None:
@@ -149,7 +158,33 @@ def read_bodies(folder: Path) -> list[bytes]:
         raise PayloadError(
             "payload", str(folder), f"it holds {manifest.protocol} requests; make one for http"
         )
-    return _content(folder, manifest).splitlines()
+    content = _content(folder, manifest)
+    return split_messages(content) if manifest.body_format == BINARY else content.splitlines()
+
+
+class HttpBody(NamedTuple):
+    """One HTTP request's body, and what the request says of it."""
+
+    content: bytes
+    headers: Mapping[str, str] = JSON_HEADERS
+
+
+def read_http_bodies(folder: Path) -> list[HttpBody]:
+    """Reads the bodies of an HTTP payload set with their headers.
+
+    Raises:
+        PayloadError: As `read_bodies`.
+    """
+    made = binary_body if read_manifest(folder).body_format == BINARY else HttpBody
+    return [made(body) for body in read_bodies(folder)]
+
+
+def binary_body(content: bytes) -> HttpBody:
+    """A body of Open Inference's binary tensors, which says how long its line of JSON is."""
+    json_bytes = content.index(b"\n") + 1
+    return HttpBody(
+        content, {"Content-Type": "application/octet-stream", JSON_LENGTH_HEADER: str(json_bytes)}
+    )
 
 
 def read_messages(folder: Path) -> list[bytes]:

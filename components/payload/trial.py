@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import Any, Final
 import grpc
 
 from model_load_test.components.payload.manifest import (
+    HttpBody,
     PayloadError,
     PayloadManifest,
-    read_bodies,
+    read_http_bodies,
     read_manifest,
     read_messages,
 )
@@ -44,7 +45,7 @@ _MOMENTARY_CODES: Final = (
 )
 _MOMENTARY_STATUSES: Final = (408, 429, 502, 503, 504)
 
-_Send = Callable[[bytes, float], None]
+_Send = Callable[[Any, float], None]
 """Sends one request, with a timeout in seconds; raises `_Unanswered` or `_Refused`."""
 
 
@@ -88,7 +89,8 @@ def try_payload(
     manifest = read_manifest(folder)
     if manifest.protocol != endpoint.protocol:
         raise PayloadError("payload", str(folder), f"it is for {manifest.protocol}; {endpoint} is not")
-    requests = read_messages(folder) if manifest.protocol == "grpc" else read_bodies(folder)
+    requests: Sequence[Any]
+    requests = read_messages(folder) if manifest.protocol == "grpc" else read_http_bodies(folder)
     opened = _grpc_sender if manifest.protocol == "grpc" else _http_sender
     with opened(endpoint, manifest) as send:
         trial = _Trial(folder, endpoint, send, timeout_seconds, time.monotonic() + trial_seconds)
@@ -124,7 +126,7 @@ class _Trial:
         self._timeout_seconds = timeout_seconds
         self._deadline = deadline
 
-    def run(self, requests: list[bytes], numbers: Iterator[int], lock: threading.Lock) -> int:
+    def run(self, requests: Sequence[Any], numbers: Iterator[int], lock: threading.Lock) -> int:
         """Sends requests, each taken by one sender alone; returns how many of them were answered."""
         answered = 0
         while not self.stopped:
@@ -137,7 +139,7 @@ class _Trial:
             answered += 1
         return answered
 
-    def _answered(self, number: int, request: bytes) -> bool:
+    def _answered(self, number: int, request: Any) -> bool:
         """Whether there was time for an answer."""
         timeouts = 0
         for attempt in range(_TRIES):
@@ -187,15 +189,15 @@ def _http_sender(endpoint: Endpoint, manifest: PayloadManifest) -> Iterator[_Sen
     own = threading.local()
     connections: list[http.client.HTTPConnection] = []
     path = endpoint.base_path + manifest.path
-    headers = {"Content-Type": "application/json", **endpoint.access.headers}
 
-    def send(body: bytes, timeout_seconds: float) -> None:
+    def send(body: HttpBody, timeout_seconds: float) -> None:
         if not hasattr(own, "connection"):
             own.connection = http_connection(endpoint, timeout_seconds)
             connections.append(own.connection)
         connection: http.client.HTTPConnection = own.connection
         try:
-            connection.request(manifest.method, path, body, headers)
+            headers = {**body.headers, **endpoint.access.headers}
+            connection.request(manifest.method, path, body.content, headers)
             response = connection.getresponse()
             answer = response.read()
         except TimeoutError:

@@ -179,6 +179,22 @@ def declared_server_kind(
     return next((kind for kind in _KNOWN_SERVERS if kind in name), "")
 
 
+def dtypes_as_bytes(endpoint: Endpoint, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> frozenset[str]:
+    """The dtypes that JSON cannot carry to an Open Inference server over REST, and binary tensors can.
+
+    Triton, which lists the extension, decodes no base64. KServe takes 16-bit floats so without
+    listing it, but no bytes that are not text (tried with 0.21).
+
+    Raises:
+        ServerUnreachable: Nothing answers at the endpoint in time.
+        UnexpectedAnswer: What answers does not speak this protocol.
+    """
+    name, extensions = open_inference_client.introduction(endpoint, timeout_seconds)
+    if "binary_tensor_data" in extensions:
+        return frozenset(("string", "float16", "bfloat16"))
+    return frozenset(("float16",) if "kserve" in name.lower() else ())
+
+
 def wait_until_ready(
     endpoint: Endpoint,
     model_name: str,

@@ -17,6 +17,9 @@ MODEL_READY: Final = f"/{INFERENCE_SERVICE}/ModelReady"
 MODEL_METADATA: Final = f"/{INFERENCE_SERVICE}/ModelMetadata"
 MODEL_INFER: Final = f"/{INFERENCE_SERVICE}/ModelInfer"
 
+JSON_LENGTH_HEADER: Final = "Inference-Header-Content-Length"
+"""Of the binary tensor data extension over REST: how many bytes of the body are JSON."""
+
 _message_class = Protoset(PROTOSET_PATH).message_class
 
 ServerLiveRequest: Final = _message_class("inference.ServerLiveRequest")

@@ -41,6 +41,14 @@ from model_load_test.components.protocols.tensors import TensorError
 _UNKNOWN_MODEL: Final = re.compile(r"unknown model|not found|does not exist|no such model", re.IGNORECASE)
 
 
+class Introduction(NamedTuple):
+    """What a server says of itself."""
+
+    name: str
+    extensions: tuple[str, ...]
+    """Of the protocol, by name, such as `binary_tensor_data`."""
+
+
 class _Tensor(NamedTuple):
     name: str
     datatype: str
@@ -90,14 +98,24 @@ def server_name(endpoint: Endpoint, timeout_seconds: float) -> str:
         ServerUnreachable: Nothing answers at the endpoint in time.
         UnexpectedAnswer: What answers does not speak this protocol.
     """
+    return introduction(endpoint, timeout_seconds).name
+
+
+def introduction(endpoint: Endpoint, timeout_seconds: float) -> Introduction:
+    """How the server introduces itself.
+
+    Raises:
+        InputError: As `server_name`.
+    """
     if endpoint.protocol == "grpc":
-        request = ServerMetadataRequest()
-        return str(_call(endpoint, SERVER_METADATA, request, "", timeout_seconds).name)
+        answer = _call(endpoint, SERVER_METADATA, ServerMetadataRequest(), "", timeout_seconds)
+        return Introduction(str(answer.name), tuple(answer.extensions))
     status, document, text = get_document(endpoint, "/v2", timeout_seconds)
     name = (document or {}).get("name")
     if status != http.client.OK or not isinstance(name, str):
         raise _not_open_inference(endpoint, f"HTTP {status}: {text}")
-    return name
+    extensions = (document or {}).get("extensions")
+    return Introduction(name, tuple(map(str, extensions)) if isinstance(extensions, list) else ())
 
 
 def response_metadata(endpoint: Endpoint, timeout_seconds: float) -> dict[str, str]:

@@ -21,6 +21,7 @@ from model_load_test.components.load.connection import (
     write_vegeta_targets,
 )
 from model_load_test.components.load.spec import LoadSpec, parse_load_spec
+from model_load_test.components.payload.manifest import HttpBody
 from model_load_test.components.protocols.endpoint import parse_endpoint
 
 TOKEN = "canary-7f3e9d"
@@ -104,7 +105,8 @@ def test_vegeta_gets_its_headers_in_targets_that_only_the_owner_reads(
     endpoint = parse_endpoint("https://10.0.0.7:8501")
     path = tmp_path / "targets.jsonl"
     path.write_text("left over, readable by all")
-    write_vegeta_targets(path, endpoint, "/v1/models/m:predict", [b"{}", b'{"b":"\xc3\xa9"}'], options)
+    bodies = [b"{}", b'{"b":"\xc3\xa9"}']
+    write_vegeta_targets(path, endpoint, "/v1/models/m:predict", [*map(HttpBody, bodies)], options)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     targets = [json.loads(line) for line in path.read_text().splitlines()]
     assert [base64.b64decode(target["body"]) for target in targets] == [b"{}", b'{"b":"\xc3\xa9"}']

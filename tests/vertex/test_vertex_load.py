@@ -19,6 +19,7 @@ from model_load_test.components.load.preflight import prepare
 from model_load_test.components.load.run import StopDecision, run_load_test
 from model_load_test.components.load.spec import LoadSpec
 from model_load_test.components.payload.make import make_payload
+from model_load_test.components.payload.manifest import HttpBody
 from model_load_test.components.protocols.endpoint import parse_endpoint
 
 WITH_TOKEN = {"ca_file": "system", "token_source": "google"}
@@ -57,7 +58,7 @@ def test_load_that_a_token_may_not_outlive_is_refused(google, field):
 def test_the_target_file_has_the_name_alone_as_host_and_is_its_owners(google, tmp_path):
     path = tmp_path / "targets.jsonl"
     options = parse_connection_options(WITH_TOKEN)
-    write_vegeta_targets(path, parse_endpoint(SHARED), ":predict", [b"{}"], options)
+    write_vegeta_targets(path, parse_endpoint(SHARED), ":predict", [HttpBody(b"{}")], options)
     target = json.loads(path.read_text())
     assert target["url"] == SHARED.replace(".com/", ".com:443/") + ":predict"
     assert target["header"]["Host"] == ["europe-west4-aiplatform.googleapis.com"]
