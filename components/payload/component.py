@@ -46,7 +46,7 @@ def generate_payload(
         inputs: The model's inputs, such as {"x": "float32[?, 4]"}, for servers that publish none.
         api: tf-serving, oip (Open Inference v2: Triton, KServe, MLServer), seldon, vertex, or auto: the
             server is asked.
-        body_format: row or columnar, raw or typed, tensor or ndarray, where the API has the choice.
+        body_format: row or columnar, raw or typed, json or binary, tensor or ndarray, if there is a choice.
         connection: How to reach the server, by files that are mounted into the task, as for
             `run_load_test`.
         seed: The same seed makes the same requests.
@@ -112,7 +112,7 @@ def generate_payload_from_examples(
         distributions: What else is to vary and how, as for `generate_payload`.
         inputs: The model's inputs, such as {"x": "float32[?, 4]"}, for servers that publish none.
         api: tf-serving, oip (Open Inference v2), seldon, vertex, or auto: the server is asked.
-        body_format: row or columnar, raw or typed, tensor or ndarray, where the API has the choice.
+        body_format: row or columnar, raw or typed, json or binary, tensor or ndarray, if there is a choice.
         connection: How to reach the server, by files that are mounted into the task, as for
             `run_load_test`.
         seed: The same seed makes the same requests.

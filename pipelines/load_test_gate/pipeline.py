@@ -246,7 +246,7 @@ def load_test_gate(
         saved_model: Path or URI of the SavedModel to take the signature from; empty for the server's
             own metadata.
         model_inputs: The model's inputs, such as {"x": "float32[?, 4]"}, for servers that publish none.
-        body_format: row or columnar, raw or typed, tensor or ndarray, where the API has the choice.
+        body_format: row or columnar, raw or typed, json or binary, tensor or ndarray, if there is a choice.
         seed: Of the requests and the random orders.
         margins: Allowed excess per metric, such as {"p95": 0.10}; of cpu, the CPU time per request that
             resource_sources tell, only where it is given.

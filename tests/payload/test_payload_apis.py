@@ -138,6 +138,7 @@ def test_what_an_api_cannot_carry(tmp_path: Path) -> None:
     text = signature(x=TensorSpec("string", (-1,)))
     for api, protocol, given, body_format, said in (
         ("oip", "http", half, "auto", "use grpc"),
+        ("oip", "http", half, "row", "choose auto, json or binary"),
         ("oip", "grpc", half, "typed", "travels raw only"),
         ("oip", "grpc", signature(x=TensorSpec("complex64", (-1,))), "auto", "cannot carry input 'x'"),
         ("seldon", "grpc", text, "auto", "use http"),

@@ -14,10 +14,11 @@ from hypothesis.extra import numpy as npst
 
 from model_load_test.components.payload import make
 from model_load_test.components.payload.encoding import encoding_of
-from model_load_test.components.payload.manifest import PayloadError
+from model_load_test.components.payload.manifest import PayloadError, binary_body
 from model_load_test.components.payload.recorded import request_inputs
 from model_load_test.components.payload.requests import predict_request, read_requests, request_type
 from model_load_test.components.payload.tf_records import record_rows
+from model_load_test.components.protocols.open_inference_tensors import from_raw
 from model_load_test.components.protocols.signature import Signature, TensorSpec
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
@@ -37,7 +38,8 @@ JSON_DTYPES = (
     "bool",
     "string",
 )
-DTYPES = (*JSON_DTYPES, "uint16", "float16", "complex64", "complex128")
+BINARY_DTYPES = (*JSON_DTYPES, "uint16", "float16")
+DTYPES = (*BINARY_DTYPES, "complex64", "complex128")
 
 
 def arrays(dtype: str, finite: bool) -> st.SearchStrategy[np.ndarray]:
@@ -129,6 +131,24 @@ def test_a_rest_body_is_read_back_as_the_request_it_was(inputs: dict[str, np.nda
     assert found is not None
     for name, array in inputs.items():
         assert same(found[name], array), (api, body_format, name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(inputs=inputs_of(BINARY_DTYPES))
+def test_binary_tensors_lie_behind_the_line_that_describes_them(inputs: dict[str, np.ndarray]) -> None:
+    signature = signature_of(inputs)
+    record = encoding_of("oip", "http", "m", [signature], "binary").record(signature, inputs)
+    body = binary_body(without_length(record))
+    json_bytes = int(body.headers["Inference-Header-Content-Length"])
+    described = json.loads(body.content[:json_bytes])["inputs"]
+    assert [tensor["name"] for tensor in described] == list(inputs)
+    place = json_bytes
+    for tensor in described:
+        end = place + tensor["parameters"]["binary_data_size"]
+        found = from_raw(body.content[place:end], tensor["datatype"], tuple(tensor["shape"]))
+        assert same(found, inputs[tensor["name"]]), tensor["name"]
+        place = end
+    assert place == len(body.content)
 
 
 @settings(max_examples=40, deadline=None)
