@@ -40,6 +40,9 @@ from model_load_test.components.protocols.tensors import TensorError
 
 _UNKNOWN_MODEL: Final = re.compile(r"unknown model|not found|does not exist|no such model", re.IGNORECASE)
 
+_NONE_LOADED: Final = "has no available versions"
+"""Triton's words for a model that it has, but is still loading or could not load."""
+
 
 class Introduction(NamedTuple):
     """What a server says of itself."""
@@ -73,7 +76,13 @@ def versions(endpoint: Endpoint, model_name: str, timeout_seconds: float) -> tup
         ModelNotFound: The server has no such model.
         UnexpectedAnswer: What answers does not speak this protocol.
     """
-    if not _is_ready(endpoint, model_name, timeout_seconds):
+    try:
+        ready = _is_ready(endpoint, model_name, timeout_seconds)
+    except ModelNotFound as error:
+        if _NONE_LOADED not in str(error):
+            raise
+        return (VersionStatus("", "UNAVAILABLE", error_message=_NONE_LOADED),)
+    if not ready:
         return (VersionStatus("", "UNAVAILABLE"),)
     named = _metadata(endpoint, model_name, timeout_seconds).versions
     return tuple(VersionStatus(version, "AVAILABLE") for version in named or ("",))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from model_load_test.components.protocols.endpoint import Endpoint
+from model_load_test.components.serving.triton_configuration import configuration_text, with_fields
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the module beside this one; tests are no package
 
@@ -53,6 +54,12 @@ MODELS: dict[str, list[dict[str, Any]] | None] = {
     "silent": None,
 }
 """By name the inputs that it publishes; each sends back what it understood."""
+TUNED = {
+    "max_batch_size": 16,
+    "dynamic_batching": {"preferred_batch_size": [4, 8], "max_queue_delay_microseconds": 500},
+    "instance_group": [{"count": 2, "kind": "KIND_CPU"}],
+}
+"""What the serving room puts into the configuration of a model of Triton's."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,11 @@ def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         if inputs:
             put_into_repository(folder / "models" / name, inputs, site)
     put_into_repository(folder / "models" / "slow", [tensor("x", "FP32", -1, 4)], site, sleep_ms=50)
+    put_into_repository(folder / "models" / "tuned", MODELS["digits"] or [], site)
+    tuned = folder / "models" / "tuned" / "config.pbtxt"
+    tuned.write_text(with_fields(tuned.read_text(), configuration_text(TUNED)))
+    put_into_repository(folder / "models" / "broken", MODELS["digits"] or [], site)
+    (folder / "models" / "broken" / "1" / "model.py").write_text("import a_module_that_is_not_there\n")
     http, grpc, metrics = free_ports(3)
     page = f"http://127.0.0.1:{metrics}/metrics"
     server = Server("triton", local("grpc", grpc), local("http", http), python, page)
@@ -136,6 +148,7 @@ def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         programs / "bin" / "tritonserver",
         f"--model-repository={folder / 'models'}",
         f"--backend-directory={programs / 'backends'}",
+        "--exit-on-error=false",
         f"--http-port={http}",
         f"--grpc-port={grpc}",
         f"--metrics-port={metrics}",

@@ -1,6 +1,6 @@
 """What the server's process costs, under the names that every Prometheus client library gives it.
 
-TF Serving itself shows none of these; Triton, MLServer and KServe's servers do.
+TF Serving itself shows none of these, nor does Triton; MLServer's and KServe's servers do.
 """
 
 from __future__ import annotations
