@@ -1,11 +1,13 @@
 """Watches the generator's machine while it loads: was something of it used up?
 
 One thread looks twice a second at what the kernel counts. Its own cost is measured and reported
-with the rest.
+with the rest, and it is kept small: of a thousand requests a second ten make p99, so a few that wait
+for a look are seen in it.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import socket
@@ -24,12 +26,13 @@ from model_load_test.components.load.host import usable_cores
 from model_load_test.components.protocols.endpoint import Endpoint
 
 SAMPLE_SECONDS: Final = 0.5
-_SAMPLES_PER_CONNECT: Final = 4
+_SAMPLES_PER_CONNECT: Final = 20
+"""Rarely: the server has to accept the connection, and does so on a core that may be nearly full."""
 _CONNECT_TIMEOUT_SECONDS: Final = 1.0
 _MOST_SAMPLES: Final = 20_000
 """Nearly three hours; of a longer run the later part is kept."""
 _NICENESS: Final = 19
-_PROC: Final = Path("/proc")
+_READ_BYTES: Final = 1 << 16
 
 
 class CpuTime(NamedTuple):
@@ -52,16 +55,23 @@ class Sample:
     """Threads that run or wait for a core, all of the machine's."""
     sockets: int | None
     """TCP sockets in use, or holding their port for a while after (TIME-WAIT)."""
+    generators: Mapping[int, CpuTime]
+    """By generator process."""
+    descriptors_share: float
+    """Open files of the generator process that is nearest to its limit."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What only the first and the last look need: the watch is told by their difference."""
+
+    at_seconds: float
     segments_sent: int | None
     segments_resent: int | None
     bytes_of_link: Mapping[str, int]
     """Bytes sent and received, by network interface."""
     pressure_seconds: float | None
     """Time in which some thread of the machine waited for a core (Linux pressure stall information)."""
-    generators: Mapping[int, CpuTime]
-    """By generator process."""
-    descriptors_share: float
-    """Open files of the generator process that is nearest to its limit."""
 
 
 class SaturationWatch:
@@ -85,6 +95,7 @@ class SaturationWatch:
         self._endpoints = endpoints or {}
         self._every_seconds = every_seconds
         self._samples: list[Sample] = []
+        self._totals: list[Totals] = []
         self._connects: dict[str, list[float]] = {arm: [] for arm in self._endpoints}
         self._over = threading.Event()
         self._cpu_seconds = 0.0
@@ -101,6 +112,7 @@ class SaturationWatch:
 
     def _watch(self) -> None:
         _step_back()
+        self._totals.append(take_totals())
         number = 0
         while True:
             before = time.thread_time()
@@ -114,6 +126,7 @@ class SaturationWatch:
             self._looks = number
             if self._over.wait(self._every_seconds):
                 self._samples.append(take_sample(self._processes))
+                self._totals.append(take_totals())
                 return
 
     def _connect(self) -> None:
@@ -146,7 +159,7 @@ class SaturationWatch:
             **_cpu_numbers(samples),
             **_generator_numbers(samples),
             **_socket_numbers(samples),
-            **_link_numbers(samples),
+            **_total_numbers(self._totals),
         }
         for arm, seconds in self._connects.items():
             if seconds:
@@ -174,7 +187,7 @@ def take_sample(processes: _GeneratorProcesses) -> Sample:
     spent = {name: seconds for name, seconds in cpu.items() if name not in ("guest", "guest_nice")}
     idle_seconds = spent["idle"] + spent.get("iowait", 0.0)
     all_seconds = sum(spent.values())
-    sent, resent = _segments()
+    generators, descriptors_share = processes.look()
     return Sample(
         at_seconds=time.monotonic(),
         busy_seconds=all_seconds - idle_seconds,
@@ -182,6 +195,16 @@ def take_sample(processes: _GeneratorProcesses) -> Sample:
         all_seconds=all_seconds,
         runnable=_runnable(),
         sockets=_sockets(),
+        generators=generators,
+        descriptors_share=descriptors_share,
+    )
+
+
+def take_totals() -> Totals:
+    """One look at what the machine has counted since it was started."""
+    sent, resent = _segments()
+    return Totals(
+        at_seconds=time.monotonic(),
         segments_sent=sent,
         segments_resent=resent,
         bytes_of_link={
@@ -189,8 +212,6 @@ def take_sample(processes: _GeneratorProcesses) -> Sample:
             for name, link in psutil.net_io_counters(pernic=True).items()
         },
         pressure_seconds=_pressure_seconds(),
-        generators=processes.cpu_times(),
-        descriptors_share=processes.descriptors_share(),
     )
 
 
@@ -215,7 +236,20 @@ class _GeneratorProcesses:
     _known: dict[int, psutil.Process | None] = field(default_factory=dict)
     _limits: dict[int, int] = field(default_factory=dict)
 
-    def alive(self) -> list[psutil.Process]:
+    def look(self) -> tuple[dict[int, CpuTime], float]:
+        """What each generator had of the cores, and the open files of the one nearest to its limit."""
+        found: dict[int, CpuTime] = {}
+        descriptors_share = 0.0
+        for process in self._alive():
+            try:
+                times = process.cpu_times()
+            except psutil.Error:
+                continue
+            found[process.pid] = CpuTime(times.user + times.system, waited_seconds(process.pid))
+            descriptors_share = max(descriptors_share, self._descriptors_share(process))
+        return found, descriptors_share
+
+    def _alive(self) -> list[psutil.Process]:
         found = []
         for pid in _children(os.getpid()):
             if pid not in self._known:
@@ -224,19 +258,6 @@ class _GeneratorProcesses:
             if process is not None:
                 found.append(process)
         return found
-
-    def cpu_times(self) -> dict[int, CpuTime]:
-        found = {}
-        for process in self.alive():
-            try:
-                times = process.cpu_times()
-            except psutil.Error:
-                continue
-            found[process.pid] = CpuTime(times.user + times.system, waited_seconds(process.pid))
-        return found
-
-    def descriptors_share(self) -> float:
-        return max(map(self._descriptors_share, self.alive()), default=0.0)
 
     def _generator(self, pid: int) -> psutil.Process | None:
         try:
@@ -263,8 +284,7 @@ def _file_limit(process: psutil.Process) -> int:
 
 def _children(pid: int) -> list[int]:
     """All descendants of a process; from the kernel's own lists where there are some, which is cheap."""
-    tasks = _PROC / str(pid) / "task"
-    if not (tasks / str(pid) / "children").exists():
+    if not _kernel_lists_children():
         try:
             return [child.pid for child in psutil.Process(pid).children(recursive=True)]
         except psutil.Error:
@@ -272,31 +292,30 @@ def _children(pid: int) -> list[int]:
     found: list[int] = []
     waiting = [pid]
     while waiting:
-        direct = _direct_children(waiting.pop())
+        direct = [int(child) for text in _of_threads(waiting.pop(), "children") for child in text.split()]
         found += direct
         waiting += direct
     return found
 
 
-def _direct_children(pid: int) -> list[int]:
-    children: list[int] = []
-    try:
-        for task in (_PROC / str(pid) / "task").iterdir():
-            children += map(int, (task / "children").read_text().split())
-    except OSError:
-        pass
-    return children
+@functools.cache
+def _kernel_lists_children() -> bool:
+    return Path(f"/proc/self/task/{os.getpid()}/children").exists()
 
 
 def waited_seconds(pid: int) -> float:
     """How long the threads of a process were ready to run and got no core; 0 where no one tells."""
-    waited_ns = 0
+    words = [text.split() for text in _of_threads(pid, "schedstat")]
+    return sum(int(one[1]) for one in words if len(one) > 1) / 1e9
+
+
+def _of_threads(pid: int, name: str) -> list[bytes]:
+    """A file of each thread of a process; a process that has ended has none."""
     try:
-        for task in (_PROC / str(pid) / "task").iterdir():
-            waited_ns += int((task / "schedstat").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        pass
-    return waited_ns / 1e9
+        with os.scandir(f"/proc/{pid}/task") as threads:
+            return [_bytes(f"{pid}/task/{thread.name}/{name}") for thread in threads]
+    except OSError:
+        return []
 
 
 def _pressure_seconds() -> float | None:
@@ -335,10 +354,24 @@ def ephemeral_ports() -> int | None:
 
 
 def _read(name: str) -> str:
+    return _bytes(name).decode()
+
+
+def _bytes(name: str) -> bytes:
+    """A file of /proc, by the system's own calls: Python's files cost three times as much."""
     try:
-        return (_PROC / name).read_text()
+        descriptor = os.open(f"/proc/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return ""
+        return b""
+    try:
+        parts = []
+        while part := os.read(descriptor, _READ_BYTES):
+            parts.append(part)
+        return b"".join(parts)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def _pairs(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
@@ -366,9 +399,6 @@ def _cpu_numbers(samples: Sequence[Sample]) -> dict[str, float]:
             ),
             default=numbers["node_busy_share"],
         )
-    if first.pressure_seconds is not None and last.pressure_seconds is not None:
-        waited = last.pressure_seconds - first.pressure_seconds
-        numbers["cpu_pressure_share"] = waited / max(last.at_seconds - first.at_seconds, SAMPLE_SECONDS)
     # the watch itself runs while it looks
     waiting = [max(0, sample.runnable - 1) for sample in samples if sample.runnable is not None]
     if waiting:
@@ -412,23 +442,30 @@ def _socket_numbers(samples: Sequence[Sample]) -> dict[str, float]:
         numbers["sockets_peak"] = float(max(counts))
         if ports:
             numbers["ports_share"] = max(counts) / ports
-    told = [sample for sample in samples if sample.segments_sent is not None]
-    if len(told) > 1:
-        sent = (told[-1].segments_sent or 0) - (told[0].segments_sent or 0)
-        resent = (told[-1].segments_resent or 0) - (told[0].segments_resent or 0)
-        if sent > 0:
-            numbers["resent_share"] = max(0, resent) / sent
     return numbers
 
 
-def _link_numbers(samples: Sequence[Sample]) -> dict[str, float]:
-    if len(samples) < 2 or samples[-1].at_seconds <= samples[0].at_seconds:
+def _total_numbers(totals: Sequence[Totals]) -> dict[str, float]:
+    if len(totals) < 2 or totals[-1].at_seconds <= totals[0].at_seconds:
         return {}
-    seconds = samples[-1].at_seconds - samples[0].at_seconds
+    first, last = totals[0], totals[-1]
+    seconds = last.at_seconds - first.at_seconds
+    numbers = _link_numbers(first.bytes_of_link, last.bytes_of_link, seconds)
+    if first.pressure_seconds is not None and last.pressure_seconds is not None:
+        waited_seconds = last.pressure_seconds - first.pressure_seconds
+        numbers["cpu_pressure_share"] = waited_seconds / max(seconds, SAMPLE_SECONDS)
+    sent = (last.segments_sent or 0) - (first.segments_sent or 0)
+    if sent > 0:
+        resent = (last.segments_resent or 0) - (first.segments_resent or 0)
+        numbers["resent_share"] = max(0, resent) / sent
+    return numbers
+
+
+def _link_numbers(before: Mapping[str, int], after: Mapping[str, int], seconds: float) -> dict[str, float]:
     speeds: dict[str, Any] = psutil.net_if_stats()
     numbers = {"link_bytes_per_second": 0.0}
-    for name, count in samples[-1].bytes_of_link.items():
-        rate = (count - samples[0].bytes_of_link.get(name, count)) / seconds
+    for name, count in after.items():
+        rate = (count - before.get(name, count)) / seconds
         numbers["link_bytes_per_second"] = max(numbers["link_bytes_per_second"], rate)
         megabits = speeds[name].speed if name in speeds else 0
         if megabits:  # loopback and virtual interfaces have none
