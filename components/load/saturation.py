@@ -95,7 +95,8 @@ class SaturationWatch:
         self._endpoints = endpoints or {}
         self._every_seconds = every_seconds
         self._samples: list[Sample] = []
-        self._totals: list[Totals] = []
+        self._began: Totals | None = None
+        self._ended: Totals | None = None
         self._connects: dict[str, list[float]] = {arm: [] for arm in self._endpoints}
         self._over = threading.Event()
         self._cpu_seconds = 0.0
@@ -103,6 +104,7 @@ class SaturationWatch:
         self._thread = threading.Thread(target=self._watch, name="saturation", daemon=True)
 
     def __enter__(self) -> SaturationWatch:
+        self._began = take_totals()
         self._thread.start()
         return self
 
@@ -112,7 +114,6 @@ class SaturationWatch:
 
     def _watch(self) -> None:
         _step_back()
-        self._totals.append(take_totals())
         number = 0
         while True:
             before = time.thread_time()
@@ -126,7 +127,7 @@ class SaturationWatch:
             self._looks = number
             if self._over.wait(self._every_seconds):
                 self._samples.append(take_sample(self._processes))
-                self._totals.append(take_totals())
+                self._ended = take_totals()
                 return
 
     def _connect(self) -> None:
@@ -136,7 +137,7 @@ class SaturationWatch:
                 self._connects[arm].append(seconds)
 
     def summary(self) -> dict[str, float]:
-        """What was seen, as flat numbers; what the system does not tell is left out.
+        """What was seen so far, as flat numbers; what the system does not tell is left out.
 
         | name | means |
         |---|---|
@@ -159,8 +160,9 @@ class SaturationWatch:
             **_cpu_numbers(samples),
             **_generator_numbers(samples),
             **_socket_numbers(samples),
-            **_total_numbers(self._totals),
         }
+        if self._began is not None:
+            numbers |= _total_numbers(self._began, self._ended or take_totals())
         for arm, seconds in self._connects.items():
             if seconds:
                 numbers[f"connect_ms_{arm}"] = 1e3 * statistics.median(seconds)
@@ -445,11 +447,10 @@ def _socket_numbers(samples: Sequence[Sample]) -> dict[str, float]:
     return numbers
 
 
-def _total_numbers(totals: Sequence[Totals]) -> dict[str, float]:
-    if len(totals) < 2 or totals[-1].at_seconds <= totals[0].at_seconds:
-        return {}
-    first, last = totals[0], totals[-1]
+def _total_numbers(first: Totals, last: Totals) -> dict[str, float]:
     seconds = last.at_seconds - first.at_seconds
+    if seconds <= 0:
+        return {}
     numbers = _link_numbers(first.bytes_of_link, last.bytes_of_link, seconds)
     if first.pressure_seconds is not None and last.pressure_seconds is not None:
         waited_seconds = last.pressure_seconds - first.pressure_seconds

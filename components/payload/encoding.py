@@ -265,6 +265,8 @@ def _open_inference_http(model_name: str, signature: Signature, body_format: str
 def _binary_record(signature: Signature, inputs: Mapping[str, Array]) -> bytes:
     """The body of the binary tensor data extension, after its length: a line of JSON, then the bytes.
 
+    The answer is asked for in bytes, too.
+
     https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
     """
     contents = [raw_contents(array) for array in inputs.values()]
@@ -277,7 +279,9 @@ def _binary_record(signature: Signature, inputs: Mapping[str, Array]) -> bytes:
         }
         for (name, array), content in zip(inputs.items(), contents, strict=True)
     ]
-    return _after_its_length(b"".join((_json_line({"inputs": tensors}), *contents)))
+    # what comes back in bytes need not be of a dtype that JSON carries
+    document = {"inputs": tensors, "parameters": {"binary_data_output": True}}
+    return _after_its_length(b"".join((_json_line(document), *contents)))
 
 
 def _datatype(name: str, dtype: str) -> str:

@@ -69,6 +69,26 @@ def test_a_watch_tells_its_own_cost_and_what_the_machine_did() -> None:
         assert numbers["runnable_per_core_peak"] >= numbers["runnable_per_core"]
 
 
+def test_a_watch_tells_its_totals_before_its_end_too() -> None:
+    """The generators of a Job are asked after each block."""
+    with SaturationWatch(is_generator, every_seconds=0.05) as watch:
+        time.sleep(0.2)
+        told = watch.summary()
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname()) as sender,
+            server.accept()[0] as receiver,
+        ):
+            for _ in range(50):
+                sender.sendall(bytes(20_000))
+                receiver.recv(20_000, socket.MSG_WAITALL)
+        later = watch.summary()
+    assert {"link_bytes_per_second", "node_busy_share"} <= told.keys()
+    assert later["link_bytes_per_second"] > max(told["link_bytes_per_second"], 1e5)
+    if sys.platform == "linux":
+        assert 0 <= later["resent_share"] <= 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux only")
 def test_the_watch_stands_back_for_the_generators_alone() -> None:
     """The run's own threads and what they start keep their place."""

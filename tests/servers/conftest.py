@@ -136,6 +136,7 @@ def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         if inputs:
             put_into_repository(folder / "models" / name, inputs, site)
     put_into_repository(folder / "models" / "slow", [tensor("x", "FP32", -1, 4)], site, sleep_ms=50)
+    put_into_repository(folder / "models" / "half", [tensor("x", "FP16", -1, 3)], site)
     put_into_repository(folder / "models" / "tuned", MODELS["digits"] or [], site)
     tuned = folder / "models" / "tuned" / "config.pbtxt"
     tuned.write_text(with_fields(tuned.read_text(), configuration_text(TUNED)))

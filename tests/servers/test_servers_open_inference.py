@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -292,9 +293,21 @@ def http_answer(endpoint: Any, path: str, body: HttpBody) -> dict[str, np.ndarra
         response = connection.getresponse()
         text = response.read()
         assert response.status == 200, text
-        return {tensor["name"]: from_json(tensor) for tensor in json.loads(text)["outputs"]}
+        json_bytes = int(response.headers.get(oip.JSON_LENGTH_HEADER, len(text)))
+        return dict(read_outputs(json.loads(text[:json_bytes])["outputs"], text[json_bytes:]))
     finally:
         connection.close()
+
+
+def read_outputs(outputs: list[dict[str, Any]], contents: bytes) -> Iterator[tuple[str, np.ndarray]]:
+    """Each output by its name, from JSON or from the bytes behind it."""
+    for tensor in outputs:
+        size = tensor.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            yield tensor["name"], from_json(tensor)
+        else:
+            yield tensor["name"], from_raw(contents[:size], tensor["datatype"], tuple(tensor["shape"]))
+            contents = contents[size:]
 
 
 def test_every_numpy_type_has_a_datatype() -> None:

@@ -76,6 +76,14 @@ def test_a_configuration_of_ours_is_taken_by_it(triton: Any) -> None:
     assert configuration["backend"] == "python", "what was there before stays"
 
 
+@pytest.mark.parametrize(("transport", "body_format"), [("grpc", "raw"), ("rest", "binary")])
+def test_halves_travel_as_bytes(triton: Any, transport: str, body_format: str, tmp_path: Path) -> None:
+    endpoint = getattr(triton, transport)
+    manifest = make_payload(endpoint, model_name="half", out_dir=tmp_path, requests=10)
+    assert manifest.body_format == body_format
+    assert try_payload(tmp_path, endpoint) == 10
+
+
 @pytest.mark.parametrize("transport", ["grpc", "rest"])
 def test_a_model_that_cannot_be_loaded_is_not_available(triton: Any, transport: str) -> None:
     (status,) = model_status(getattr(triton, transport), "broken", api="oip")
