@@ -302,7 +302,7 @@ def http_answer(endpoint: Any, path: str, body: HttpBody) -> dict[str, np.ndarra
 def read_outputs(outputs: list[dict[str, Any]], contents: bytes) -> Iterator[tuple[str, np.ndarray]]:
     """Each output by its name, from JSON or from the bytes behind it."""
     for tensor in outputs:
-        size = tensor.get("parameters", {}).get("binary_data_size")
+        size = (tensor.get("parameters") or {}).get("binary_data_size")
         if size is None:
             yield tensor["name"], from_json(tensor)
         else:
