@@ -335,8 +335,11 @@ def test_a_payload_that_is_not_the_one_meant_is_refused(
     service: tuple[Agreement, str], tmp_path: Path
 ) -> None:
     coordinator = Coordinator(service[1], "right", Interruption())
+    folder = tmp_path / "generator"
+    folder.mkdir()
     with pytest.raises(InputError, match="did not arrive whole"):
-        fetch_payload(coordinator, Plan(1, 0, {}, "0" * 64, 1), tmp_path)
+        fetch_payload(coordinator, Plan(1, 0, {}, "0" * 64, 1), folder)
+    assert (folder / "payload.tar").stat().st_size > 3_000_000, "it came whole, and it was another"
 
 
 def test_a_payload_that_would_write_elsewhere_is_refused(
