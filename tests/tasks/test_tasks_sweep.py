@@ -96,6 +96,7 @@ def test_a_sweep_answers_with_all_its_outputs(tmp_path: Path, monkeypatch: pytes
         warmup_seconds=0.3,
         goal="p50",
         batch_sizes=[1.0],
+        payload_requests=50.0,
     )
     task = parse_executor_input(given)
     sweep_serving(task)
