@@ -27,7 +27,7 @@ print(json.dumps({str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdi
 os.environ["PATH"] = f"{REPOSITORY / '.tools' / 'bin'}{os.pathsep}{os.environ['PATH']}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-# A shell ignores it for what it starts in the background, and no program that a test starts could take it then.
+# A shell ignores it for what it starts in the background, and what a test starts could not take it then.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
