@@ -1,5 +1,9 @@
 """The capacity of a real embedded server under real load."""
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,17 +12,16 @@ import pytest
 from model_load_test.components.load.capacity.result import read_capacity, write_capacity
 from model_load_test.components.load.capacity.run import find_capacity, parse_question
 from model_load_test.components.load.preflight import prepare
+from model_load_test.components.load.run import LoadTest
 from model_load_test.components.report.capacity_page import render_capacity
+from model_load_test.components.serving.embedded.process import EmbeddedServer
+
+Start = Callable[..., EmbeddedServer]
+MakePayload = Callable[[str], Path]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["rate", "connections"])
-def test_a_server_whose_requests_take_time_has_a_capacity(
-    start_server: Callable, payload: Callable[[str], Path], tmp_path: Path, kind: str
-) -> None:
-    # one worker, 10 ms a request: 100 requests per second, or 5 at once within 50 ms
-    server = start_server(compute_ms=10, compute_threads=1)
-    test = prepare(
+def planned(server: EmbeddedServer, payload: MakePayload, folder: Path) -> LoadTest:
+    return prepare(
         candidate_endpoint=str(server.grpc),
         baseline_endpoint="",
         model_name="digits",
@@ -26,8 +29,17 @@ def test_a_server_whose_requests_take_time_has_a_capacity(
         payload_path=payload(str(server.grpc)),
         mode="auto",
         spec_values={"rate_rps": 1},
-        work_path=tmp_path / "work",
+        work_path=folder / "work",
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["rate", "connections"])
+def test_a_server_whose_requests_take_time_has_a_capacity(
+    start_server: Start, payload: MakePayload, tmp_path: Path, kind: str
+) -> None:
+    # one worker, 10 ms a request: 100 requests per second, or 5 at once within 50 ms
+    test = planned(start_server(compute_ms=10, compute_threads=1), payload, tmp_path)
     question = parse_question(
         {"objectives": ("p95_ms<=60",), "kind": kind, "probe_seconds": 1, "highest": 300, "target_rps": 500}
     )
@@ -46,3 +58,30 @@ def test_a_server_whose_requests_take_time_has_a_capacity(
     page = render_capacity(report)
     assert "p95_ms" in page
     assert found.detail.split(",")[0].split(" [")[0] in page
+    longest = max(point.requests / point.achieved_rps for point in found.curve)
+    assert longest < 10, "no probe takes more than it needs to be confirmed"
+
+
+@pytest.mark.parametrize("kind", ["rate", "connections"])
+def test_sigterm_before_the_first_probe_ends_the_search(
+    start_server: Start, payload: MakePayload, tmp_path: Path, kind: str
+) -> None:
+    test = planned(start_server(), payload, tmp_path)
+    default = signal.getsignal(signal.SIGTERM)
+
+    def terminate() -> None:
+        while signal.getsignal(signal.SIGTERM) is default:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    timer = threading.Thread(target=terminate)
+    timer.start()
+    question = parse_question({"objectives": ("p95_ms<=60",), "kind": kind, "highest": 300})
+    report, rows, _ = find_capacity(test, question)
+    timer.join()
+    assert report.interrupted
+    assert rows.num_rows == 0
+    assert report.arms["candidate"].ending == "stopped"
+    write_capacity(tmp_path / "capacity.json", report)
+    assert "stopped after 0 probes" in render_capacity(read_capacity(tmp_path / "capacity.json"))

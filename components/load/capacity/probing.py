@@ -28,7 +28,7 @@ INTERRUPTED: Final = "generator-stopped"
 _BROKEN_BY: Final = ("circuit-breaker", "transport-collapse", "generator-saturated", INTERRUPTED)
 """Findings after which nothing above the load was reached, if they make it INVALID."""
 START_SECONDS: Final = 2.0
-"""One client, one request at a time, for so long: its rate is where the ramp begins."""
+"""One client, one request at a time, for so long: before the first probe nothing else tells a rate."""
 
 
 @dataclass
@@ -49,16 +49,18 @@ class Prober:
     bottlenecks: dict[float, Mapping[str, Any]] = field(default_factory=dict)
     """By load, what the machine was short of."""
     interrupted: bool = False
+    one_client_rps: float = 1.0
+    """No server does less with more of them, so a probe that counts on it is long enough."""
 
-    def observed_rate_rps(self) -> float:
-        """The rate of one client that waits for each answer; not kept as a probe."""
+    def observe_one_client(self) -> None:
+        """Finds the rate of one client that waits for each answer; not kept as a probe."""
         spec = msgspec.structs.replace(
             self.test.spec, concurrency=1, rate_rps=0.0, block_seconds=START_SECONDS, looks=(1,)
         )
         rows, metadata = run_load_test(replace(self.test, spec=spec), _stop, _silent)
         self.interrupted = _is_interrupted(metadata)
         measured = rows.filter(pc.field("block") != WARMUP_BLOCK)
-        return measured.num_rows / START_SECONDS
+        self.one_client_rps = max(1.0, measured.num_rows / START_SECONDS)
 
     def probe(self, level: float) -> Probe:
         """Offers `level` for long enough to tell, and counts the requests over each limit."""
@@ -93,7 +95,7 @@ class Prober:
 
     def _rate_of(self, connections: float) -> float:
         known = [point for point in self.points if point.level <= connections]
-        return known[-1].achieved_rps if known else 1.0
+        return known[-1].achieved_rps if known else self.one_client_rps
 
     def _point(self, probe: Probe, rows: pa.Table) -> CurvePoint:
         if not rows.num_rows:

@@ -118,7 +118,7 @@ def find_capacity(
         for arm, endpoint in test.endpoints.items()
     }
     allowed = tuple(allowed_share(objective) for objective in objectives)
-    plans = {arm: _plan(prober, question, allowed) for arm, prober in probers.items()}
+    plans = _plans(probers, question, allowed)
     found = _alternate(plans, probers)
     ratio, ratio_lower, ratio_upper = _ratio(found)
     report = CapacityReport(
@@ -139,10 +139,22 @@ def find_capacity(
     return report, rows, metadata
 
 
+def _plans(
+    probers: Mapping[Arm, Prober], question: CapacityQuestion, allowed: tuple[float, ...]
+) -> dict[Arm, SearchPlan]:
+    """A plan an arm; none at all if somebody interrupts what they begin with."""
+    plans: dict[Arm, SearchPlan] = {}
+    for arm, prober in probers.items():
+        plans[arm] = _plan(prober, question, allowed)
+        if prober.interrupted:
+            return {}
+    return plans
+
+
 def _plan(prober: Prober, question: CapacityQuestion, allowed: tuple[float, ...]) -> SearchPlan:
-    start = question.start
-    if not start:
-        start = max(1.0, prober.observed_rate_rps()) if question.kind == "rate" else 1.0
+    if question.kind == "connections" or not question.start:
+        prober.observe_one_client()
+    start = question.start or (prober.one_client_rps if question.kind == "rate" else 1.0)
     return SearchPlan(
         allowed=allowed,
         start=start,
@@ -173,7 +185,7 @@ def _alternate(plans: Mapping[Arm, SearchPlan], probers: Mapping[Arm, Prober]) -
             except StopIteration as end:
                 found[arm] = end.value
                 del wanted[arm]
-    return {arm: found.get(arm, Found("stopped", probes=tuple(probes[arm]))) for arm in plans}
+    return {arm: found.get(arm, Found("stopped", probes=tuple(probes.get(arm, ())))) for arm in probers}
 
 
 def _arm(found: Found, prober: Prober, question: CapacityQuestion) -> ArmCapacity:
