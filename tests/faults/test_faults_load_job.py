@@ -197,7 +197,6 @@ def test_the_generators_image_does_not_exist(jobs: LoadJobPods, deploy_server: D
     assert_clear_failure(run, "localhost/no-such-image:1", "cannot be had")
 
 
-@pytest.mark.sampled
 def test_the_quota_is_used_up(kube: Kube, jobs: LoadJobPods, deploy_server: Deploy) -> None:
     server = deploy_server("candidate")
     quota = {
@@ -327,7 +326,6 @@ def test_a_run_is_cancelled_before_its_load_began(jobs: LoadJobPods, deploy_serv
     assert_clear_failure(run, "SIGTERM")
 
 
-@pytest.mark.sampled
 def test_two_runs_at_once_do_not_meet(jobs: LoadJobPods, deploy_server: Deploy, tmp_path: Path) -> None:
     server, other = deploy_server("candidate"), deploy_server("other")
     runs = [jobs.start(one, rate_rps=30.0, looks=[4]) for one in (server, other)]
