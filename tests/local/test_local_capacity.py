@@ -75,11 +75,11 @@ def test_sigterm_before_the_first_probe_ends_the_search(
         time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    timer = threading.Thread(target=terminate)
-    timer.start()
+    terminator = threading.Thread(target=terminate)
+    terminator.start()
     question = parse_question({"objectives": ("p95_ms<=60",), "kind": kind, "highest": 300})
     report, rows, _ = find_capacity(test, question)
-    timer.join()
+    terminator.join()
     assert report.interrupted
     assert rows.num_rows == 0
     assert report.arms["candidate"].ending == "stopped"
