@@ -97,8 +97,12 @@ class Sampler:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Takes a last look, if it was not taken yet, and looks no more."""
         self._over.set()
-        if self._looks:
+        if self._thread.is_alive():
             self._thread.join()
 
     def __call__(self, window: Window) -> Reading:

@@ -81,8 +81,11 @@ class ResourceWatch:
         """Everything seen from the beginning of the watch until now.
 
         Args:
-            complete: Whether to wait for what the sources will only know a little later.
+            complete: Whether the load is over: then a last look is taken, since the one before may be
+                older than the last requests, and what sources only know a little later is waited for.
         """
+        if complete:
+            self._sampler.end()
         window = Window(self._started_ns, time.time_ns(), complete)
         reading = joined(source(window) for source in self._sources())
         series = of_model(reading.series, self._model_name) if self._model_name else reading.series
@@ -100,7 +103,7 @@ def keep_resources(watch: ResourceWatch, results_path: Path, samples_path: Path)
     """Adds to a results file what the load cost the servers, and writes the samples it was computed from.
 
     Args:
-        watch: Still watching.
+        watch: Of the load that is now over; it takes its last look.
         results_path: The results, already written: nothing that goes wrong here can lose them.
         samples_path: Where the samples are to be.
     """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -337,6 +339,25 @@ def test_a_sampler_looks_by_itself_and_at_the_end() -> None:
     (series,) = sampler(Window(begun, time.time_ns())).series
     assert series.at_ns.size >= 3
     assert sampler.cpu_seconds < 0.2
+
+
+def test_a_complete_reading_has_what_the_last_requests_cost() -> None:
+    served = [5.0]
+    first_look = threading.Event()
+
+    def look() -> list[Observed]:
+        seen = observed(served[0], time.time_ns())
+        first_look.set()
+        return [seen]
+
+    spec = dataclasses.replace(parse_resource_spec({}, {}), looks=(("x", look),), every_seconds=60.0)
+    with ResourceWatch(spec) as watch:
+        assert first_look.wait(10)
+        served[0] = 7.0
+        (series,) = watch.read(complete=True).series
+    assert series.values.tolist() == [5, 7]
+    (after,) = watch.read(complete=True).series
+    assert after.at_ns.tolist() == series.at_ns.tolist(), "one last look, not two"
 
 
 def test_processes_and_pages_are_found_by_the_endpoints() -> None:
