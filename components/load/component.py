@@ -139,6 +139,8 @@ def run_load_test(
     from model_load_test.components.load.exporter import load_exporter
     from model_load_test.components.load.generators import find_generator
     from model_load_test.components.load.preflight import prepare
+    from model_load_test.components.load.processes import Interruption
+    from model_load_test.components.load.run import interruptible
     from model_load_test.components.load.run import run_load_test as run
     from model_load_test.components.parameters import whole_numbers
     from model_load_test.components.resources.spec import parse_resource_spec
@@ -210,10 +212,13 @@ def run_load_test(
         )
         if "cpu" in gate.margins:
             watch.require()
+        interruption = Interruption()
         with watch, load_exporter(metrics_port, test.spec) as observer:
-            table, metadata = run(test, load_stop_rule(gate, watch.cpu_so_far), observer=observer)
-            metadata = msgspec.structs.replace(
-                metadata, fingerprint=msgspec.to_builtins(fingerprint), noise_floor=noise_floor
-            )
-            write_results(Path(results.path), table, metadata)
+            with interruptible(interruption):
+                stop_rule = load_stop_rule(gate, watch.cpu_so_far)
+                table, metadata = run(test, stop_rule, observer=observer, interruption=interruption)
+                metadata = msgspec.structs.replace(
+                    metadata, fingerprint=msgspec.to_builtins(fingerprint), noise_floor=noise_floor
+                )
+                write_results(Path(results.path), table, metadata)
             keep_resources(watch, Path(results.path), Path(resource_usage.path))

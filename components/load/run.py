@@ -117,6 +117,7 @@ def run_load_test(
     stop_rule: StopRule,
     progress: Progress = print_progress,
     observer: Observer = NO_OBSERVER,
+    interruption: Interruption | None = None,
 ) -> tuple[pa.Table, RunMetadata]:
     """Runs the load test and returns its rows and their metadata.
 
@@ -130,6 +131,9 @@ def run_load_test(
         stop_rule: Asked after each look.
         progress: Receives what is to be shown, live and lasting.
         observer: Follows the segments, such as `exporter.LoadExporter`.
+        interruption: Whoever holds it can have the run stopped. A caller that does more than one run, or
+            has to keep what it yields, makes it and holds it with `interruptible` until that is done: a
+            signal that comes between two runs would otherwise end the process.
 
     Returns:
         The rows in the shape of `results.table.SCHEMA`, warm-up included as block -1, and the
@@ -147,7 +151,7 @@ def run_load_test(
     servers = ServerProbe(spec, test.endpoints, test.metrics, manifest.model_name)
     probe = BottleneckProbe(servers, generator)
     try:
-        runner = SegmentRunner(test, generator, request_sources(test))
+        runner = SegmentRunner(test, generator, request_sources(test), interruption or Interruption())
         runner.before_first_block = servers.begin
         with interruptible(runner.interruption), probe, ExitStack() as stack:
             if generator.tool == "locust":
@@ -332,8 +336,10 @@ def _targets_path(test: LoadTest, arm: Arm) -> Path:
 class SegmentRunner:
     """Runs segments one after the other and keeps what they yielded."""
 
-    def __init__(self, test: LoadTest, generator: Generator, sources: Mapping[Arm, Path]) -> None:
-        self.interruption = Interruption()
+    def __init__(
+        self, test: LoadTest, generator: Generator, sources: Mapping[Arm, Path], interruption: Interruption
+    ) -> None:
+        self.interruption = interruption
         self.checks: list[Check] = []
         self.commands: dict[str, None] = {}
         self.cut_off = 0

@@ -92,6 +92,8 @@ def _search(arguments: argparse.Namespace, work_path: Path) -> CapacityReport:
     from model_load_test.components.load.capacity.result import write_capacity
     from model_load_test.components.load.capacity.run import find_capacity, parse_question
     from model_load_test.components.load.preflight import prepare
+    from model_load_test.components.load.processes import Interruption
+    from model_load_test.components.load.run import interruptible
     from model_load_test.components.payload.make import make_payload
     from model_load_test.components.protocols.endpoint import parse_endpoint
     from model_load_test.components.report.capacity_page import render_capacity
@@ -139,12 +141,14 @@ def _search(arguments: argparse.Namespace, work_path: Path) -> CapacityReport:
             if (address := getattr(arguments, f"{arm}_metrics"))
         },
     )
-    report, rows, metadata = find_capacity(test, question)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    write_capacity(arguments.output / "capacity.json", report)
-    write_results(arguments.output / "results.parquet", rows, metadata)
-    (arguments.output / "capacity.html").write_text(render_capacity(report), encoding="utf-8")
-    _write_manifest(arguments.output / "serving.yaml", report)
+    interruption = Interruption()
+    with interruptible(interruption):
+        report, rows, metadata = find_capacity(test, question, interruption=interruption)
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        write_capacity(arguments.output / "capacity.json", report)
+        write_results(arguments.output / "results.parquet", rows, metadata)
+        (arguments.output / "capacity.html").write_text(render_capacity(report), encoding="utf-8")
+        _write_manifest(arguments.output / "serving.yaml", report)
     return report
 
 

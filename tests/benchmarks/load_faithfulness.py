@@ -34,6 +34,7 @@ from model_load_test.components.gate.signed_rank import hodges_lehmann
 from model_load_test.components.load.bottleneck_probe import saturation_watch
 from model_load_test.components.load.generators import find_generator
 from model_load_test.components.load.preflight import prepare
+from model_load_test.components.load.processes import Interruption
 from model_load_test.components.load.progress import Standing, print_progress
 from model_load_test.components.load.run import LoadTest, SegmentRunner, request_sources
 from model_load_test.components.load.schedule import Segment
@@ -190,7 +191,7 @@ def _in_a_run(test: LoadTest, rate_rps: float, seconds: float) -> Measured:
     loaded = LoadTest(
         spec=spec, endpoints=test.endpoints, payload_path=test.payload_path, work_path=test.work_path
     )
-    runner = SegmentRunner(loaded, find_generator(spec.tool), _sources(test))
+    runner = SegmentRunner(loaded, find_generator(spec.tool), _sources(test), Interruption())
     segment, standing = Segment(("candidate",), 0, seconds - 0.35), Standing(spec)
     standing.begin(segment, 0)
     runner.tick = lambda: print_progress(standing.update(), sys.stderr)

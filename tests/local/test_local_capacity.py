@@ -12,6 +12,7 @@ import pytest
 from model_load_test.components.load.capacity.result import read_capacity, write_capacity
 from model_load_test.components.load.capacity.run import find_capacity, parse_question
 from model_load_test.components.load.preflight import prepare
+from model_load_test.components.load.progress import ProgressUpdate
 from model_load_test.components.load.run import LoadTest
 from model_load_test.components.report.capacity_page import render_capacity
 from model_load_test.components.serving.embedded.process import EmbeddedServer
@@ -85,3 +86,30 @@ def test_sigterm_before_the_first_probe_ends_the_search(
     assert report.arms["candidate"].ending == "stopped"
     write_capacity(tmp_path / "capacity.json", report)
     assert "stopped after 0 probes" in render_capacity(read_capacity(tmp_path / "capacity.json"))
+
+
+def test_sigterm_between_two_probes_keeps_the_rows_of_the_first(
+    start_server: Start, payload: MakePayload, tmp_path: Path
+) -> None:
+    test = planned(start_server(), payload, tmp_path)
+    lines: list[str] = []
+
+    def end_the_task(*_: object) -> None:
+        raise SystemExit("SIGTERM ended the task between two probes")
+
+    def terminate(update: ProgressUpdate) -> None:
+        lines.append(str(update.text))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    question = parse_question(
+        {"objectives": ("p95_ms<=60",), "probe_seconds": 1, "start": 50, "highest": 300}
+    )
+    before = signal.signal(signal.SIGTERM, end_the_task)
+    try:
+        report, rows, _ = find_capacity(test, question, progress=terminate)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(lines) == 1, "one probe was told of, and no other began"
+    assert report.interrupted
+    assert rows.num_rows == report.arms["candidate"].curve[0].requests > 0
+    assert report.arms["candidate"].ending == "stopped"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ import pytest
 
 from model_load_test.components import run_load_test
 from model_load_test.components.errors import InputError
+from model_load_test.components.results import table
 from model_load_test.components.results.table import Results, read_results
 from model_load_test.components.serving.embedded.process import EmbeddedServer
 
@@ -72,3 +75,28 @@ def test_bad_input_is_refused_before_any_load(
         run(payload(endpoint), tmp_path / "results", **{"candidate_endpoint": endpoint, **values})
     assert caught.value.field == field
     assert not (tmp_path / "results").exists()
+
+
+def test_a_signal_after_the_load_does_not_lose_its_rows(
+    payload: Callable[[str], Path],
+    tmp_path: Path,
+    start_server: Callable[..., EmbeddedServer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = table.write_results
+
+    def end_the_task(*_: object) -> None:
+        raise SystemExit("SIGTERM ended the task before its rows were written")
+
+    def write_late(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        write(*arguments)
+
+    monkeypatch.setattr(table, "write_results", write_late)
+    before = signal.signal(signal.SIGTERM, end_the_task)
+    try:
+        endpoint = str(start_server().grpc)
+        found = run(payload(endpoint), tmp_path / "results.parquet", candidate_endpoint=endpoint)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert 0 in found.table["block"].to_pylist()

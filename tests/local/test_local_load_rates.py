@@ -14,6 +14,7 @@ import pytest
 
 from model_load_test.components.load.generators import find_generator
 from model_load_test.components.load.preflight import prepare
+from model_load_test.components.load.processes import Interruption
 from model_load_test.components.load.run import (
     LoadTest,
     SegmentRunner,
@@ -82,7 +83,7 @@ def test_each_start_sends_what_the_profile_schedules_for_it(
     if shape == "replay":
         profile["file"] = arrivals_file(tmp_path)
     test = planned(protocol, payload, tmp_path, start_server(), rate_profile=profile)
-    runner = SegmentRunner(test, find_generator(test.spec.tool), request_sources(test))
+    runner = SegmentRunner(test, find_generator(test.spec.tool), request_sources(test), Interruption())
     sent, scheduled = [], []
     for block in range(test.spec.max_pairs):
         (segment,) = segments_of_block(test.spec, block)

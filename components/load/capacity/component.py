@@ -81,6 +81,8 @@ def find_capacity(
     from model_load_test.components.load.capacity.run import find_capacity as search_capacity
     from model_load_test.components.load.capacity.run import parse_question
     from model_load_test.components.load.preflight import prepare
+    from model_load_test.components.load.processes import Interruption
+    from model_load_test.components.load.run import interruptible
     from model_load_test.components.report.capacity_page import render_capacity
     from model_load_test.components.results.table import write_results
 
@@ -97,6 +99,7 @@ def find_capacity(
             "seed": seed,
         }
     )
+    interruption = Interruption()
     with tempfile.TemporaryDirectory(prefix="capacity-") as work_path:
         test = prepare(
             candidate_endpoint=candidate_endpoint,
@@ -125,10 +128,11 @@ def find_capacity(
                 if address
             },
         )
-        found, rows, metadata = search_capacity(test, question)
-    write_capacity(Path(capacity.path), found)
-    write_results(Path(results.path), rows, metadata)
-    Path(page.path).write_text(render_capacity(found), encoding="utf-8")
+        with interruptible(interruption):
+            found, rows, metadata = search_capacity(test, question, interruption=interruption)
+            write_capacity(Path(capacity.path), found)
+            write_results(Path(results.path), rows, metadata)
+            Path(page.path).write_text(render_capacity(found), encoding="utf-8")
     for name, value in metrics_of(found).items():
         metrics.log_metric(name, value)
     return found.arms["candidate"].confirmed or 0.0

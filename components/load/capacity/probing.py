@@ -14,9 +14,11 @@ from model_load_test.components.load.capacity.boundary import Probe, holds
 from model_load_test.components.load.capacity.curve import CurvePoint
 from model_load_test.components.load.capacity.objectives import allowed_share, requests_over
 from model_load_test.components.load.capacity.search import least_requests
+from model_load_test.components.load.processes import Interruption
 from model_load_test.components.load.progress import Progress, ProgressUpdate
 from model_load_test.components.load.run import LoadTest, StopDecision, run_load_test
 from model_load_test.components.load.schedule import WARMUP_BLOCK, Arm
+from model_load_test.components.load.spec import LoadSpec
 from model_load_test.components.results.objective import Objective
 from model_load_test.components.results.summary import summarize
 from model_load_test.components.results.table import RunMetadata
@@ -42,13 +44,13 @@ class Prober:
     objectives: Sequence[Objective]
     probe_seconds: float
     progress: Progress
+    interruption: Interruption
     tables: list[pa.Table] = field(default_factory=list)
     points: list[CurvePoint] = field(default_factory=list)
     metadata: RunMetadata | None = None
     """Of the last probe."""
     bottlenecks: dict[float, Mapping[str, Any]] = field(default_factory=dict)
     """By load, what the machine was short of."""
-    interrupted: bool = False
     one_client_rps: float = 1.0
     """No server does less with more of them, so a probe that counts on it is long enough."""
 
@@ -57,8 +59,7 @@ class Prober:
         spec = msgspec.structs.replace(
             self.test.spec, concurrency=1, rate_rps=0.0, block_seconds=START_SECONDS, looks=(1,)
         )
-        rows, metadata = run_load_test(replace(self.test, spec=spec), _stop, _silent)
-        self.interrupted = _is_interrupted(metadata)
+        rows, _ = self._load(spec)
         measured = rows.filter(pc.field("block") != WARMUP_BLOCK)
         self.one_client_rps = max(1.0, measured.num_rows / START_SECONDS)
 
@@ -74,12 +75,11 @@ class Prober:
             looks=(1,),
             warmup_seconds=0.0,
         )
-        rows, metadata = run_load_test(replace(self.test, spec=spec), _stop, _silent)
+        rows, metadata = self._load(spec)
         rows = rows.filter(pc.field("block") != WARMUP_BLOCK)
         findings = [check for check in validate(rows, metadata) if check.consequence == "INVALID"]
         checks = {check.code: check.detail for check in findings}
         broken = next((checks[code] for code in _BROKEN_BY if code in checks), "")
-        self.interrupted = _is_interrupted(metadata)
         self.metadata = metadata
         probe = Probe(level, rows.num_rows, requests_over(rows, self.objectives), broken)
         point = self._point(probe, rows)
@@ -88,6 +88,15 @@ class Prober:
         self.points.append(point)
         self.progress(ProgressUpdate(self._line(point)))
         return probe
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody wants the search to end."""
+        return self.interruption.is_set()
+
+    def _load(self, spec: LoadSpec) -> tuple[pa.Table, RunMetadata]:
+        test = replace(self.test, spec=spec)
+        return run_load_test(test, _stop, _silent, interruption=self.interruption)
 
     @property
     def _allowed(self) -> tuple[float, ...]:
@@ -138,12 +147,6 @@ class Prober:
             f"{self.arm}, probe {len(self.points)}: {point.level:g} {unit}, "
             f"{point.requests} requests, {latency}, {100 * point.error_rate:.2g} % failed: {verdict}"
         )
-
-
-def _is_interrupted(metadata: RunMetadata) -> bool:
-    return any(
-        check["code"] == INTERRUPTED and "received SIG" in check["detail"] for check in metadata.checks
-    )
 
 
 def _stop(_rows: pa.Table) -> StopDecision:

@@ -20,8 +20,9 @@ from model_load_test.components.load.capacity.result import (
     ratio_of,
 )
 from model_load_test.components.load.capacity.search import Found, SearchPlan, search
+from model_load_test.components.load.processes import Interruption
 from model_load_test.components.load.progress import Progress, print_progress
-from model_load_test.components.load.run import LoadTest
+from model_load_test.components.load.run import LoadTest, interruptible
 from model_load_test.components.load.schedule import Arm
 from model_load_test.components.payload.manifest import read_manifest
 from model_load_test.components.results.table import SCHEMA, RunMetadata
@@ -84,7 +85,10 @@ def parse_question(values: Mapping[str, Any]) -> CapacityQuestion:
 
 
 def find_capacity(
-    test: LoadTest, question: CapacityQuestion, progress: Progress = print_progress
+    test: LoadTest,
+    question: CapacityQuestion,
+    progress: Progress = print_progress,
+    interruption: Interruption | None = None,
 ) -> tuple[CapacityReport, pa.Table, RunMetadata]:
     """Searches the capacity of the candidate, and of the baseline if the test has one.
 
@@ -95,11 +99,13 @@ def find_capacity(
         test: As `preflight.prepare` made it; its rate, blocks and looks are replaced.
         question: What to search for.
         progress: Receives a line a probe.
+        interruption: As `run_load_test` takes it, held by a caller who has the result to keep.
 
     Returns:
         The report, the rows with their probe's number for the block, and the last probe's metadata.
     """
     objectives = parse_objectives(question.objectives)
+    interruption = interruption or Interruption()
     single = msgspec.structs.replace(test.spec, mode="single", rate_profile="", block_rates_rps=())
     probers: dict[Arm, Prober] = {
         arm: Prober(
@@ -114,12 +120,13 @@ def find_capacity(
             objectives=objectives,
             probe_seconds=question.probe_seconds,
             progress=progress,
+            interruption=interruption,
         )
         for arm, endpoint in test.endpoints.items()
     }
     allowed = tuple(allowed_share(objective) for objective in objectives)
-    plans = _plans(probers, question, allowed)
-    found = _alternate(plans, probers)
+    with interruptible(interruption):
+        found = _alternate(_plans(probers, question, allowed), probers)
     ratio, ratio_lower, ratio_upper = _ratio(found)
     report = CapacityReport(
         model_name=read_manifest(test.payload_path).model_name,
@@ -131,7 +138,7 @@ def find_capacity(
         ratio_upper=ratio_upper,
         target_rps=question.target_rps,
         headroom=question.headroom,
-        interrupted=any(prober.interrupted for prober in probers.values()),
+        interrupted=interruption.is_set(),
     )
     tables = [table for prober in probers.values() for table in prober.tables]
     metadata = next((prober.metadata for prober in probers.values() if prober.metadata), RunMetadata())

@@ -183,8 +183,7 @@ def _run(place: _Place, folder: Path, interruption: Interruption) -> int:
     test = prepare(**preparation, payload_path=payload, work_path=folder / "work")
     test.work_path.mkdir(parents=True, exist_ok=True)
     generator = find_generator(test.spec.tool)
-    runner = SegmentRunner(test, generator, request_sources(test))
-    runner.interruption = interruption
+    runner = SegmentRunner(test, generator, request_sources(test), interruption)
     clock = clock_offset(lambda: coordinator.ask("/time", int))
     told_to_stop = _listen_for_stop(coordinator.another(), interruption)
     greeting = Greeting(
