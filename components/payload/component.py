@@ -65,7 +65,7 @@ def generate_payload(
         model = copies.enter_context(local_copy(saved_model, "saved_model")) if saved_model else None
         manifest = make_payload(
             model or server,
-            protocol=server.protocol,
+            server=server,
             model_name=model_name,
             api=api_told_by(server, api),
             signature_name=signature_name,

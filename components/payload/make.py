@@ -86,6 +86,7 @@ def make_payload(
     *,
     model_name: str,
     out_dir: Path | str,
+    server: Endpoint | None = None,
     protocol: str = "",
     api: str = "auto",
     signature_name: str = DEFAULT_SIGNATURE_NAME,
@@ -105,6 +106,8 @@ def make_payload(
             folder (or its base path: then the latest version).
         model_name: The model's name on the server.
         out_dir: Folder to write into; made where it is missing.
+        server: Who is to answer the requests, where `source` is a folder: asked whether it takes what JSON
+            cannot carry.
         protocol: grpc or http; empty for the endpoint's own.
         api: tf-serving, oip, seldon or vertex; auto asks the server, and is tf-serving for a SavedModel.
         signature_name: The signature to call; of no meaning to APIs without signatures.
@@ -130,7 +133,8 @@ def make_payload(
         InputError: Something given cannot be used, the server does not answer, or it has no such
             model or signature.
     """
-    chosen_protocol = _protocol(source, protocol)
+    server = source if isinstance(source, Endpoint) else server
+    chosen_protocol = _protocol(server, protocol)
     _refuse_out_of_range(requests, batch_sizes, seed)
     mix = parse_mix(signatures) if signatures else (SignatureUse(signature_name),)
     known = {"batch_size": list(batch_sizes)} if batch_sizes else {}
@@ -143,7 +147,7 @@ def make_payload(
         _part(use, published, common, variation, _Model(model_name, chosen_api, inputs or {})) for use in mix
     )
     called = [part.signature for part in parts]
-    if body_format == "auto" and chosen_protocol == "http" and _needs_binary(source, chosen_api, called):
+    if body_format == "auto" and chosen_protocol == "http" and _needs_binary(server, chosen_api, called):
         body_format = BINARY
     encoding = encoding_of(chosen_api, chosen_protocol, model_name, called, body_format)
     folder = Path(out_dir)
@@ -198,12 +202,12 @@ def _api(source: Endpoint | Path | str, model_name: str, api: str) -> Api:
     return detect_api(source, model_name) if isinstance(source, Endpoint) else "tf-serving"
 
 
-def _needs_binary(source: Endpoint | Path | str, api: Api, called: Sequence[Signature]) -> bool:
+def _needs_binary(server: Endpoint | None, api: Api, called: Sequence[Signature]) -> bool:
     """Whether an input would not survive JSON, and the server takes its bytes as they are."""
-    if api != "oip" or not isinstance(source, Endpoint):
+    if api != "oip" or not server:
         return False
     dtypes = {spec.dtype for signature in called for spec in signature.inputs.values()}
-    return not dtypes.isdisjoint(dtypes_as_bytes(source))
+    return not dtypes.isdisjoint(dtypes_as_bytes(server))
 
 
 def _published(source: Endpoint | Path | str, model_name: str, api: Api) -> dict[str, Signature]:
@@ -314,10 +318,10 @@ def _write(path: Path, records: Iterator[tuple[int, int, bytes]], signatures: in
     return written
 
 
-def _protocol(source: Endpoint | Path | str, protocol: str) -> Protocol:
+def _protocol(server: Endpoint | None, protocol: str) -> Protocol:
     if not protocol:
-        if isinstance(source, Endpoint):
-            return cast(Protocol, source.protocol)
+        if server:
+            return cast(Protocol, server.protocol)
         raise PayloadError("protocol", protocol, "a folder does not tell it; choose grpc or http")
     if protocol not in ("grpc", "http"):
         raise PayloadError("protocol", protocol, "choose grpc or http")
