@@ -139,7 +139,6 @@ def run_load_test(
     from model_load_test.components.load.exporter import load_exporter
     from model_load_test.components.load.generators import find_generator
     from model_load_test.components.load.preflight import prepare
-    from model_load_test.components.load.processes import Interruption
     from model_load_test.components.load.run import interruptible
     from model_load_test.components.load.run import run_load_test as run
     from model_load_test.components.parameters import whole_numbers
@@ -212,9 +211,8 @@ def run_load_test(
         )
         if "cpu" in gate.margins:
             watch.require()
-        interruption = Interruption()
         with watch, load_exporter(metrics_port, test.spec) as observer:
-            with interruptible(interruption):
+            with interruptible() as interruption:
                 stop_rule = load_stop_rule(gate, watch.cpu_so_far)
                 table, metadata = run(test, stop_rule, observer=observer, interruption=interruption)
                 metadata = msgspec.structs.replace(

@@ -132,7 +132,7 @@ def run_load_test(
         progress: Receives what is to be shown, live and lasting.
         observer: Follows the segments, such as `exporter.LoadExporter`.
         interruption: Whoever holds it can have the run stopped. A caller that does more than one run, or
-            has to keep what it yields, makes it and holds it with `interruptible` until that is done: a
+            has to keep what it yields, gets it from `interruptible`, which it holds until that is done: a
             signal that comes between two runs would otherwise end the process.
 
     Returns:
@@ -505,8 +505,13 @@ def _without_paths(command: tuple[str, ...]) -> Iterator[str]:
 
 
 @contextmanager
-def interruptible(interruption: Interruption) -> Iterator[None]:
-    """Turns SIGTERM and SIGINT into an orderly stop while the block runs, in the main thread only."""
+def interruptible(interruption: Interruption | None = None) -> Iterator[Interruption]:
+    """Turns SIGTERM and SIGINT into an orderly stop while the block runs, in the main thread only.
+
+    Args:
+        interruption: What a signal sets; a new one without. It is what the block is given.
+    """
+    interruption = interruption or Interruption()
 
     def stop(number: int, _frame: FrameType | None) -> None:
         interruption.set(f"the run received {signal.Signals(number).name}")
@@ -514,10 +519,10 @@ def interruptible(interruption: Interruption) -> Iterator[None]:
     try:
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # not the main thread: there the caller's own handling stands
-        yield
+        yield interruption
         return
     try:
-        yield
+        yield interruption
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -20,7 +20,6 @@ from model_load_test.components.gate.spec import gate_spec_of_run, parse_gate_sp
 from model_load_test.components.gate.stopping import load_stop_rule
 from model_load_test.components.load.generators import find_generator
 from model_load_test.components.load.preflight import prepare
-from model_load_test.components.load.processes import Interruption
 from model_load_test.components.load.run import interruptible, run_load_test
 from model_load_test.components.parameters import whole_numbers
 from model_load_test.components.payload.make import make_payload
@@ -157,8 +156,7 @@ def _measure(
         noise_floor_key(settings.namespace, settings.model_name, load_spec, fingerprint),
     )
     stop_rule = load_stop_rule(gate_spec_of_run(demands, load_spec, noise_floor))
-    interruption = Interruption()
-    with interruptible(interruption):
+    with interruptible() as interruption:
         table, metadata = run_load_test(test, stop_rule, interruption=interruption)
         metadata = msgspec.structs.replace(
             metadata, fingerprint=msgspec.to_builtins(fingerprint), noise_floor=noise_floor

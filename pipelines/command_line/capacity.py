@@ -92,7 +92,6 @@ def _search(arguments: argparse.Namespace, work_path: Path) -> CapacityReport:
     from model_load_test.components.load.capacity.result import write_capacity
     from model_load_test.components.load.capacity.run import find_capacity, parse_question
     from model_load_test.components.load.preflight import prepare
-    from model_load_test.components.load.processes import Interruption
     from model_load_test.components.load.run import interruptible
     from model_load_test.components.payload.make import make_payload
     from model_load_test.components.protocols.endpoint import parse_endpoint
@@ -141,8 +140,7 @@ def _search(arguments: argparse.Namespace, work_path: Path) -> CapacityReport:
             if (address := getattr(arguments, f"{arm}_metrics"))
         },
     )
-    interruption = Interruption()
-    with interruptible(interruption):
+    with interruptible() as interruption:
         report, rows, metadata = find_capacity(test, question, interruption=interruption)
         arguments.output.mkdir(parents=True, exist_ok=True)
         write_capacity(arguments.output / "capacity.json", report)

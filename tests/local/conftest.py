@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +26,18 @@ def start_server() -> Iterator[Start]:
             return stack.enter_context(embedded_server("digits", backend="numpy", **faults))
 
         yield start
+
+
+@pytest.fixture
+def sigterm() -> Iterator[Callable[[], None]]:
+    """Sends this process SIGTERM; where the code under test does not take it, the test ends by it."""
+
+    def end_the_task(*_: object) -> None:
+        raise SystemExit("SIGTERM ended the task")
+
+    before = signal.signal(signal.SIGTERM, end_the_task)
+    yield lambda: os.kill(os.getpid(), signal.SIGTERM)
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(params=["grpc", "http"])

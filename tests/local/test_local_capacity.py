@@ -6,15 +6,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from model_load_test.components.load.capacity.result import read_capacity, write_capacity
+from model_load_test.components import find_capacity as component
+from model_load_test.components.load.capacity import result
+from model_load_test.components.load.capacity.result import CapacityReport, read_capacity, write_capacity
 from model_load_test.components.load.capacity.run import find_capacity, parse_question
 from model_load_test.components.load.preflight import prepare
 from model_load_test.components.load.progress import ProgressUpdate
 from model_load_test.components.load.run import LoadTest
 from model_load_test.components.report.capacity_page import render_capacity
+from model_load_test.components.results.table import read_results
 from model_load_test.components.serving.embedded.process import EmbeddedServer
 
 Start = Callable[..., EmbeddedServer]
@@ -89,27 +93,50 @@ def test_sigterm_before_the_first_probe_ends_the_search(
 
 
 def test_sigterm_between_two_probes_keeps_the_rows_of_the_first(
-    start_server: Start, payload: MakePayload, tmp_path: Path
+    start_server: Start, payload: MakePayload, tmp_path: Path, sigterm: Callable[[], None]
 ) -> None:
     test = planned(start_server(), payload, tmp_path)
     lines: list[str] = []
 
-    def end_the_task(*_: object) -> None:
-        raise SystemExit("SIGTERM ended the task between two probes")
-
     def terminate(update: ProgressUpdate) -> None:
-        lines.append(str(update.text))
-        os.kill(os.getpid(), signal.SIGTERM)
+        lines.append(update.text)
+        sigterm()
 
     question = parse_question(
         {"objectives": ("p95_ms<=60",), "probe_seconds": 1, "start": 50, "highest": 300}
     )
-    before = signal.signal(signal.SIGTERM, end_the_task)
-    try:
-        report, rows, _ = find_capacity(test, question, progress=terminate)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    report, rows, _ = find_capacity(test, question, progress=terminate)
     assert len(lines) == 1, "one probe was told of, and no other began"
     assert report.interrupted
     assert rows.num_rows == report.arms["candidate"].curve[0].requests > 0
     assert report.arms["candidate"].ending == "stopped"
+
+
+def test_sigterm_after_the_last_probe_loses_nothing(
+    start_server: Start,
+    payload: MakePayload,
+    tmp_path: Path,
+    sigterm: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def write_late(path: Path, report: CapacityReport) -> None:
+        sigterm()
+        write_capacity(path, report)
+
+    monkeypatch.setattr(result, "write_capacity", write_late)
+    server = start_server()
+    outputs = {name: SimpleNamespace(path=str(tmp_path / name)) for name in ("capacity", "results", "page")}
+    component.python_func(
+        payload=SimpleNamespace(path=str(payload(str(server.grpc)))),
+        metrics=SimpleNamespace(log_metric=lambda _name, _value: None),
+        candidate_endpoint=str(server.grpc),
+        model_name="digits",
+        objectives=["p95_ms<=60"],
+        probe_seconds=1.0,
+        highest=20.0,
+        most_probes=3,
+        **outputs,
+    )
+    found = read_capacity(tmp_path / "capacity").arms["candidate"]
+    assert read_results(tmp_path / "results").table.num_rows == sum(point.requests for point in found.curve)
+    assert "p95_ms" in (tmp_path / "page").read_text()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +14,8 @@ from model_load_test.components.errors import InputError
 from model_load_test.components.results import table
 from model_load_test.components.results.table import Results, read_results
 from model_load_test.components.serving.embedded.process import EmbeddedServer
+from model_load_test.components.tfx import gate
+from model_load_test.components.tfx.settings import Settings
 
 
 def run(payload: Path, results: Path, **values: Any) -> Results:
@@ -81,22 +81,36 @@ def test_a_signal_after_the_load_does_not_lose_its_rows(
     payload: Callable[[str], Path],
     tmp_path: Path,
     start_server: Callable[..., EmbeddedServer],
+    sigterm: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write = table.write_results
 
-    def end_the_task(*_: object) -> None:
-        raise SystemExit("SIGTERM ended the task before its rows were written")
-
     def write_late(*arguments: Any) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        sigterm()
         write(*arguments)
 
     monkeypatch.setattr(table, "write_results", write_late)
-    before = signal.signal(signal.SIGTERM, end_the_task)
-    try:
-        endpoint = str(start_server().grpc)
-        found = run(payload(endpoint), tmp_path / "results.parquet", candidate_endpoint=endpoint)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    endpoint = str(start_server().grpc)
+    found = run(payload(endpoint), tmp_path / "results.parquet", candidate_endpoint=endpoint)
     assert 0 in found.table["block"].to_pylist()
+
+
+def test_nor_does_one_after_the_load_of_a_gate_in_one_process(
+    tmp_path: Path,
+    start_server: Callable[..., EmbeddedServer],
+    sigterm: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def write_late(*arguments: Any) -> None:
+        sigterm()
+        table.write_results(*arguments)
+
+    monkeypatch.setattr(gate, "write_results", write_late)
+    settings = Settings(
+        model_name="digits",
+        payload={"payload_requests": 50},
+        load_spec={"block_seconds": 0.5, "looks": [10], "warmup_seconds": 0.0},
+    )
+    gate.run_gate(settings, gate.Servers(str(start_server().grpc)), None, tmp_path)
+    assert read_results(tmp_path / "results.parquet").table.num_rows

@@ -81,7 +81,6 @@ def find_capacity(
     from model_load_test.components.load.capacity.run import find_capacity as search_capacity
     from model_load_test.components.load.capacity.run import parse_question
     from model_load_test.components.load.preflight import prepare
-    from model_load_test.components.load.processes import Interruption
     from model_load_test.components.load.run import interruptible
     from model_load_test.components.report.capacity_page import render_capacity
     from model_load_test.components.results.table import write_results
@@ -99,7 +98,6 @@ def find_capacity(
             "seed": seed,
         }
     )
-    interruption = Interruption()
     with tempfile.TemporaryDirectory(prefix="capacity-") as work_path:
         test = prepare(
             candidate_endpoint=candidate_endpoint,
@@ -128,7 +126,7 @@ def find_capacity(
                 if address
             },
         )
-        with interruptible(interruption):
+        with interruptible() as interruption:
             found, rows, metadata = search_capacity(test, question, interruption=interruption)
             write_capacity(Path(capacity.path), found)
             write_results(Path(results.path), rows, metadata)

@@ -26,8 +26,7 @@ from model_load_test.components.results.validity import validate
 
 LoadKind = Literal["rate", "connections"]
 
-INTERRUPTED: Final = "generator-stopped"
-_BROKEN_BY: Final = ("circuit-breaker", "transport-collapse", "generator-saturated", INTERRUPTED)
+_BROKEN_BY: Final = ("circuit-breaker", "transport-collapse", "generator-saturated", "generator-stopped")
 """Findings after which nothing above the load was reached, if they make it INVALID."""
 START_SECONDS: Final = 2.0
 """One client, one request at a time, for so long: before the first probe nothing else tells a rate."""

@@ -139,8 +139,7 @@ def run_load_job(
     Raises:
         InputError: The load could not begin; nothing of the run is left.
     """
-    interruption = Interruption()
-    with interruptible(interruption):
+    with interruptible() as interruption:
         job.cluster.needing(RIGHTS).require_rights()
         test = prepare(**job.preparation, payload_path=job.payload_path, work_path=job.work_path)
         job.work_path.mkdir(parents=True, exist_ok=True)

@@ -157,9 +157,8 @@ class _Place:
 
 def main() -> int:
     """Runs the generator; its exit code says how it ended."""
-    interruption = Interruption()
-    place = _place(os.environ, interruption)
-    with interruptible(interruption), tempfile.TemporaryDirectory(prefix="generator-") as folder:
+    with interruptible() as interruption, tempfile.TemporaryDirectory(prefix="generator-") as folder:
+        place = _place(os.environ, interruption)
         try:
             return _run(place, Path(folder), interruption)
         except CoordinatorGone as error:
