@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,17 @@ root = pathlib.Path(sys.argv[1])
 files = sorted(root.rglob("*.py"))
 print(json.dumps({str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}))
 """
+
+TENSORFLOW_TYPES = {
+    "DT_FLOAT": 1,
+    "DT_DOUBLE": 2,
+    "DT_INT32": 3,
+    "DT_STRING": 7,
+    "DT_INT64": 9,
+    "DT_BOOL": 10,
+    "DT_HALF": 19,
+    "DT_RESOURCE": 20,
+}
 
 os.environ["PATH"] = f"{REPOSITORY / '.tools' / 'bin'}{os.pathsep}{os.environ['PATH']}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -68,3 +80,28 @@ def built_image(repository: Path) -> Callable[..., str]:
         return image
 
     return of
+
+
+@pytest.fixture(scope="session")
+def write_saved_model() -> Callable[..., Path]:
+    """Writes signatures into a folder: by name the method, and by input its dtype and shape."""
+    from model_load_test.components.protocols.tf_serving import SavedModel
+
+    def write(folder: Path, signatures: dict[str, tuple[str, dict[str, tuple[str, Any]]]]) -> Path:
+        """A SavedModel's description alone: all that a payload is made from."""
+        saved = SavedModel(saved_model_schema_version=1)
+        graph = saved.meta_graphs.add()
+        graph.meta_info_def.tags.append("serve")
+        for name, (method, inputs) in signatures.items():
+            graph.signature_def[name].method_name = f"tensorflow/serving/{method}"
+            for tensor, (dtype, shape) in inputs.items():
+                info = graph.signature_def[name].inputs[tensor]
+                info.dtype = TENSORFLOW_TYPES[dtype]
+                info.tensor_shape.unknown_rank = shape is None
+                for size in shape or ():
+                    info.tensor_shape.dim.add(size=size)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+        return folder
+
+    return write

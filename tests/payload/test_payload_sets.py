@@ -6,7 +6,7 @@ import http.client
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,42 +33,11 @@ from model_load_test.components.protocols.tf_serving import (
     PROTOSET_PATH,
     PredictRequest,
     PredictResponse,
-    SavedModel,
 )
 from model_load_test.components.serving.embedded.process import EmbeddedServer, embedded_server
 
-DTYPES = {
-    "DT_FLOAT": 1,
-    "DT_DOUBLE": 2,
-    "DT_INT32": 3,
-    "DT_STRING": 7,
-    "DT_INT64": 9,
-    "DT_BOOL": 10,
-    "DT_HALF": 19,
-    "DT_RESOURCE": 20,
-}
-
-
 GOLDEN = "76c57c8c43252bf73891b351a5021851d1c4e9c82f6333c72ba7502b99920b9e"
 """Of schema version 2."""
-
-
-def write_saved_model(folder: Path, signatures: dict[str, tuple[str, dict[str, tuple[str, Any]]]]) -> Path:
-    """A SavedModel's description alone: all that a payload is made from."""
-    saved = SavedModel(saved_model_schema_version=1)
-    graph = saved.meta_graphs.add()
-    graph.meta_info_def.tags.append("serve")
-    for name, (method, inputs) in signatures.items():
-        graph.signature_def[name].method_name = f"tensorflow/serving/{method}"
-        for tensor, (dtype, shape) in inputs.items():
-            info = graph.signature_def[name].inputs[tensor]
-            info.dtype = DTYPES[dtype]
-            info.tensor_shape.unknown_rank = shape is None
-            for size in shape or ():
-                info.tensor_shape.dim.add(size=size)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +47,7 @@ def server() -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
+def model(tmp_path: Path, write_saved_model: Callable[..., Path]) -> Path:
     return write_saved_model(
         tmp_path / "model",
         {

@@ -7,7 +7,7 @@ import http.client
 import io
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,6 @@ from model_load_test.components.protocols.open_inference_tensors import (
     from_raw,
 )
 from model_load_test.components.protocols.signature import NAMELESS, Signature, TensorSpec
-from model_load_test.components.protocols.tf_serving import SavedModel
 
 # The first test of a server also makes its environment.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -57,8 +56,6 @@ DTYPES = (
     "float64",
     "string",
 )
-DT_STRING = 7
-"""As TensorFlow numbers its types."""
 MESSAGES = {
     "mlserver": "mlserver.grpc.dataplane_pb2",
     "kserve": "kserve.protocol.grpc.grpc_predict_v2_pb2",
@@ -184,24 +181,15 @@ def test_a_refused_request_is_named(endpoint: Any, tmp_path: Path) -> None:
         try_payload(tmp_path, endpoint)
 
 
-def saved_model_of_pictures(folder: Path) -> Path:
-    """What a SavedModel says of the inputs that `pictures` has."""
-    saved = SavedModel(saved_model_schema_version=1)
-    graph = saved.meta_graphs.add()
-    graph.meta_info_def.tags.append("serve")
-    signature = graph.signature_def["serving_default"]
-    signature.method_name = "tensorflow/serving/predict"
-    signature.inputs["picture"].dtype = DT_STRING
-    signature.inputs["picture"].tensor_shape.dim.add(size=-1)
-    folder.mkdir()
-    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
-    return folder
-
-
 @pytest.mark.parametrize("told_by", ["server", "saved_model"])
-def test_images_arrive_as_images(server: Any, endpoint: Any, tmp_path: Path, told_by: str) -> None:
+def test_images_arrive_as_images(
+    server: Any, endpoint: Any, tmp_path: Path, told_by: str, write_saved_model: Callable[..., Path]
+) -> None:
+    inputs = {"picture": ("DT_STRING", (-1,))}
     manifest = make_payload(
-        endpoint if told_by == "server" else saved_model_of_pictures(tmp_path / "model"),
+        endpoint
+        if told_by == "server"
+        else write_saved_model(tmp_path / "model", {"serving_default": ("predict", inputs)}),
         server=endpoint,
         api="oip",
         model_name="pictures",
